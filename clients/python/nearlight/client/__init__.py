@@ -1,0 +1,1 @@
+"""Python client for a Nearlight server, and the `nearlight` command."""

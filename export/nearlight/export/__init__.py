@@ -1,0 +1,1 @@
+"""From a training run or a public model to a proven bundle."""

@@ -1,0 +1,1 @@
+"""Contrastive training of image and image-text encoders."""
