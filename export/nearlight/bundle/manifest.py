@@ -1,0 +1,168 @@
+"""The manifest: everything a program must know of a model besides its two graphs.
+
+Frozen pydantic models. Unknown keys are errors, so that a typing slip cannot silently change how inputs are
+prepared; a format that only a newer Nearlight knows is told apart from a damaged file.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from nearlight.bundle.errors import BundleCorrupt, BundleTooNew
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+FORMAT_VERSION = 1
+
+# A bare file name: a manifest can never point outside its folder.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Channels = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """A frozen part of the manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ImagePreprocess(Section):
+    """How a decoded RGB image becomes `size_px` x `size_px` pixels.
+
+    Attributes:
+        size_px: Side of the square input, pixels.
+        resize: `shortest` scales the shortest side to `size_px`; `squash` ignores the aspect ratio.
+        crop: `center` keeps the middle square (needed by `shortest`), `none` keeps everything (`squash`).
+        interpolation: Filter of the resize; both are antialiased.
+    """
+
+    size_px: int = Field(ge=1, le=4096)
+    resize: Literal["shortest", "squash"] = "shortest"
+    crop: Literal["center", "none"] = "center"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+    @model_validator(mode="after")
+    def _modes_agree(self) -> "ImagePreprocess":
+        wanted = "center" if self.resize == "shortest" else "none"
+        if self.crop != wanted:
+            raise ValueError(f"resize={self.resize!r} needs crop={wanted!r}, not {self.crop!r}")
+        return self
+
+
+class ImageTower(Section):
+    """The image graph and its input. `mean` and `std` are for the reader: the graph applies them."""
+
+    file: FileName = "image.onnx"
+    preprocess: ImagePreprocess
+    mean: Channels
+    std: Channels
+
+
+class TextTower(Section):
+    """The text graph, its tokenizer and its sequence.
+
+    Attributes:
+        file: ONNX file, input `tokens`.
+        tokenizer_file: `tokenizers` JSON.
+        context_length: Most tokens of one text, start and end token included.
+        pad_id: Fills a row after its end token.
+        sot_id: Start token put before every text; None puts none.
+        eot_id: End token put after every text, kept when a text is cut; None puts none.
+        trimmable: Whether cutting the padding after the longest text of a batch leaves every vector as is.
+        clean: What is done to a text before `tokenizer_file`: open_clip's `lower`, `whitespace` or
+            `canonicalize`; `none` when the normalizer of `tokenizer_file` does all.
+    """
+
+    file: FileName = "text.onnx"
+    tokenizer_file: FileName = "tokenizer.json"
+    context_length: int = Field(ge=2, le=65536)
+    pad_id: int = Field(default=0, ge=0)
+    sot_id: int | None = Field(default=None, ge=0)
+    eot_id: int | None = Field(default=None, ge=0)
+    trimmable: bool = False
+    clean: Literal["lower", "whitespace", "canonicalize", "none"] = "lower"
+
+
+class Towers(Section):
+    """The encoders. Without a text tower the bundle embeds and searches by image only."""
+
+    image: ImageTower
+    text: TextTower | None = None
+
+
+class Scoring(Section):
+    """How a cosine becomes a probability.
+
+    Attributes:
+        kind: `softmax` over the labels (CLIP) or an independent `sigmoid` each (SigLIP).
+        logit_scale: Factor of the cosine, already exponentiated.
+        logit_bias: Added after the factor.
+    """
+
+    kind: Literal["softmax", "sigmoid"] = "softmax"
+    logit_scale: float = Field(gt=0)
+    logit_bias: float = 0.0
+
+
+class Manifest(Section):
+    """`manifest.json`. `created` is UTC, ISO 8601; `dim` the length of a vector; `opset` that of the graphs."""
+
+    format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    licence: str = ""
+    description: str = ""
+    dim: int = Field(ge=1, le=65536)
+    space_id: str = Field(pattern=r"^[0-9a-f]{64}$")
+    towers: Towers
+    scoring: Scoring | None = None
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    opset: int = Field(ge=1)
+    training: dict[str, JsonValue] = {}
+    metrics: dict[str, JsonValue] = {}
+    parity: dict[str, JsonValue] = {}
+
+    @model_validator(mode="after")
+    def _text_needs_scoring(self) -> "Manifest":
+        if self.towers.text is not None and self.scoring is None:
+            raise ValueError("a bundle with a text tower needs `scoring`")
+        return self
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`: indented, keys in the order of the fields, one final newline."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Manifest":
+        """The manifest in `text`.
+
+        Raises:
+            BundleTooNew: The format is newer than this program knows.
+            BundleCorrupt: Not JSON, a missing or unknown key, a value outside its range.
+        """
+        document = _parse(text)
+        version = document.get("format_version")
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise BundleTooNew(
+                f"manifest.json has format_version {version}; this Nearlight reads up to {FORMAT_VERSION}:"
+                " upgrade nearlight"
+            )
+        try:
+            return cls.model_validate(document)
+        except ValidationError as error:
+            raise BundleCorrupt(f"manifest.json: {_first_problem(error)}") from error
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleCorrupt(f"manifest.json is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise BundleCorrupt(f"manifest.json holds a {type(document).__name__}, not an object")
+    return document
+
+
+def _first_problem(error: ValidationError) -> str:
+    """One line: where, what, and how many more."""
+    problems = error.errors(include_url=False)
+    where = ".".join(str(part) for part in problems[0]["loc"]) or "manifest"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{where}: {problems[0]['msg']}{more}"
