@@ -7,8 +7,9 @@ prepared; a format that only a newer Nearlight knows is told apart from a damage
 import json
 from typing import Annotated, Any, Literal
 
-from nearlight.bundle.errors import BundleCorrupt, BundleTooNew
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from nearlight.bundle.errors import BundleCorrupt, BundleTooNew
 
 FORMAT_VERSION = 1
 
@@ -102,7 +103,7 @@ class Scoring(Section):
 
 
 class Manifest(Section):
-    """`manifest.json`. `created` is UTC, ISO 8601; `dim` the length of a vector; `opset` that of the graphs."""
+    """`manifest.json`. `created` is in UTC, `dim` the length of a vector, `opset` that of both graphs."""
 
     format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")

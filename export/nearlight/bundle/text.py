@@ -16,6 +16,7 @@ import ftfy
 import numpy as np
 import numpy.typing as npt
 import tokenizers
+
 from nearlight.bundle.clip_bpe import END_TOKEN, START_TOKEN
 from nearlight.bundle.errors import BundleCorrupt, EmptyText, TextError, TextTooLong
 from nearlight.bundle.manifest import TextTower
