@@ -1,0 +1,86 @@
+"""The records that go into a collection and come out of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+PointId = str | int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """What an upsert stores.
+
+    Attributes:
+        id: any string of 1..512 UTF-8 bytes, or an integer in 0..2^64-1; `"7"` and `7` are two points.
+        vector: (D,), finite and not zero, any length; it is stored with unit length.
+        payload: a JSON object of at most 1 MiB as UTF-8 text.
+    """
+
+    id: PointId
+    vector: F32 | Sequence[float]
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """A stored point.
+
+    Attributes:
+        id: its id.
+        payload: its payload, a fresh dict that the caller owns.
+        seq: its version: every write gives a new, higher one.
+        vector: (D,) unit length, or None when vectors were not asked for.
+    """
+
+    id: PointId
+    payload: dict[str, Any]
+    seq: int
+    vector: F32 | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hit:
+    """A search result.
+
+    Attributes:
+        id: the point's id.
+        score: cosine similarity in [-1, 1].
+        payload: its payload, or None when payloads were not asked for.
+        vector: (D,) unit length, or None when vectors were not asked for.
+        seq: the point's version.
+    """
+
+    id: PointId
+    score: float
+    payload: dict[str, Any] | None
+    vector: F32 | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection at one moment.
+
+    Attributes:
+        name: its name.
+        space_id: the embedding space of its vectors.
+        dim: D.
+        count: number of points.
+        created_unix_ms: when it was made, milliseconds since 1970 UTC.
+        metadata: the JSON object it was made with.
+        last_seq: the seq of the last write or delete, 0 before the first.
+    """
+
+    name: str
+    space_id: str
+    dim: int
+    count: int
+    created_unix_ms: int
+    metadata: dict[str, Any]
+    last_seq: int

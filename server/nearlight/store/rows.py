@@ -1,0 +1,212 @@
+"""The statements on points and vectors."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+import numpy as np
+
+from nearlight.store.errors import StoreCorrupt
+from nearlight.store.ids import Key, id_of
+from nearlight.store.points import F32, I64, PointId, Record
+from nearlight.store.validation import Batch, row_checksum, vector_checksums
+from nearlight.store.writer import Transaction
+
+_LOAD_ROWS = 4096
+_RECLAIM_ROWS = 2000
+
+_LOAD = """
+SELECT points.seq, vectors.vector, vectors.checksum
+FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+WHERE points.collection_id = ? ORDER BY points.seq
+"""
+_BY_ID = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id = ?"
+_BY_SEQ = """
+SELECT seq, points.id, payload, checksum FROM json_each(?) AS wanted JOIN points ON points.seq = wanted.value
+WHERE collection_id = ?
+"""
+_SCROLL = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? ORDER BY id LIMIT ?"
+_SCROLL_AFTER = (
+    "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id > ? ORDER BY id LIMIT ?"
+)
+_VECTOR = "SELECT vector, checksum FROM vectors WHERE space_no = ? AND seq = ?"
+
+Row = tuple[int, Key, str, int]
+"""seq, key, payload, checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collection's rows are."""
+
+    collection_id: int
+    space_no: int
+    dim: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """What a write changed: new seqs, seqs that died, and the collection's last seq."""
+
+    seqs: range
+    dead: list[int]
+    last_seq: int
+
+
+def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
+    """Write points under new seqs; a point that had the same id dies."""
+    run = transaction.connection.execute
+    run_many = transaction.connection.executemany
+    dead = _seqs_of(transaction.connection, place, batch.keys)
+    seqs = transaction.new_seqs(len(batch.keys))
+    _kill(transaction, place, dead, seqs[-1])
+    now = time.time_ns() // 1_000_000
+    run_many(
+        "INSERT INTO points (seq, collection_id, id, payload, checksum, created_unix_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        zip(seqs, repeat(place.collection_id), batch.keys, batch.payloads, batch.checksums, repeat(now)),
+    )
+    blobs = (row.tobytes() for row in batch.vectors.astype("<f4", copy=False))
+    run_many(
+        "INSERT INTO vectors (seq, space_no, vector, checksum) VALUES (?, ?, ?, ?)",
+        zip(seqs, repeat(place.space_no), blobs, batch.vector_checksums.tolist()),
+    )
+    run("UPDATE collections SET last_seq = ? WHERE collection_id = ?", (seqs[-1], place.collection_id))
+    return Written(seqs, dead, seqs[-1])
+
+
+def delete(transaction: Transaction, place: Place, keys: Iterable[Key]) -> Written | None:
+    """Delete points by key; the delete takes a seq of its own. None when there was none of them."""
+    dead = _seqs_of(transaction.connection, place, dict.fromkeys(keys))
+    if not dead:
+        return None
+    (last_seq,) = transaction.new_seqs(1)
+    _kill(transaction, place, dead, last_seq)
+    update = "UPDATE collections SET last_seq = ? WHERE collection_id = ?"
+    transaction.connection.execute(update, (last_seq, place.collection_id))
+    return Written(range(0), dead, last_seq)
+
+
+def load(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[I64, F32]]:
+    """All vectors of a collection in ascending seq, in blocks of (N,) seqs and (N, D) vectors.
+
+    Raises:
+        StoreCorrupt: a vector is missing, of the wrong size, or not what was written.
+    """
+    cursor = connection.execute(_LOAD, (place.space_no, place.collection_id))
+    while block := cursor.fetchmany(_LOAD_ROWS):
+        seqs, blobs, checksums = zip(*block, strict=True)
+        for seq, blob in zip(seqs, blobs, strict=True):
+            if blob is None or len(blob) != 4 * place.dim:
+                raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
+        vectors = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), place.dim)
+        damaged = vector_checksums(vectors) != np.array(checksums, np.int64)
+        if damaged.any():
+            raise StoreCorrupt(f"the vector of seq {seqs[int(damaged.argmax())]} is not what was written")
+        yield np.array(seqs, np.int64), vectors
+
+
+def by_keys(
+    connection: sqlite3.Connection, place: Place, keys: Sequence[Key], with_vectors: bool
+) -> list[Record]:
+    """The points of these keys that exist, in the order of the keys."""
+    rows = (connection.execute(_BY_ID, (place.collection_id, key)).fetchone() for key in keys)
+    return _records(connection, place, [row for row in rows if row is not None], with_vectors)
+
+
+def by_seqs(connection: sqlite3.Connection, place: Place, seqs: I64) -> dict[int, tuple[PointId, str]]:
+    """Id and payload text of the live points among these seqs."""
+    rows = connection.execute(_BY_SEQ, (json.dumps(seqs.tolist()), place.collection_id)).fetchall()
+    return {row[0]: (id_of(row[1]), _checked_payload(row)) for row in rows}
+
+
+def after_key(
+    connection: sqlite3.Connection, place: Place, key: Key | None, limit: int, with_vectors: bool
+) -> list[Record]:
+    """The first points in the order of keys, or the first after this key."""
+    if key is None:
+        rows = connection.execute(_SCROLL, (place.collection_id, limit)).fetchall()
+    else:
+        rows = connection.execute(_SCROLL_AFTER, (place.collection_id, key, limit)).fetchall()
+    return _records(connection, place, rows, with_vectors)
+
+
+def reclaim_step(connection: sqlite3.Connection) -> bool:
+    """Remove some rows of deleted collections and tombstones no index file needs; is more left?"""
+    run = connection.execute
+    n_dead = run(
+        "DELETE FROM dead WHERE seq IN (SELECT seq FROM dead WHERE collection_id NOT IN "
+        "(SELECT collection_id FROM index_files) LIMIT ?)",
+        (10 * _RECLAIM_ROWS,),
+    ).rowcount
+    gone = run("SELECT collection_id FROM collections WHERE name IS NULL LIMIT 1").fetchone()
+    if gone is None:
+        return bool(n_dead == 10 * _RECLAIM_ROWS)
+    seqs = run("SELECT seq FROM points WHERE collection_id = ? LIMIT ?", (gone[0], _RECLAIM_ROWS)).fetchall()
+    if seqs:
+        _remove(connection, [seq for (seq,) in seqs])
+    else:
+        for table in ("aliases", "dead", "index_files", "payload_indexes", "jobs", "collections"):
+            run(f"DELETE FROM {table} WHERE collection_id = ?", gone)  # noqa: S608 - the names are those above
+    return True
+
+
+def _seqs_of(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> list[int]:
+    statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
+    rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
+    return [row[0] for row in rows if row is not None]
+
+
+def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:
+    if dead:
+        _remove(transaction.connection, dead)
+        transaction.connection.executemany(
+            "INSERT INTO dead (seq, collection_id, dead_seq) VALUES (?, ?, ?)",
+            zip(dead, repeat(place.collection_id), repeat(dead_seq)),
+        )
+
+
+def _remove(connection: sqlite3.Connection, seqs: list[int]) -> None:
+    """Remove points with their vectors in every space."""
+    array = json.dumps(seqs)
+    connection.execute(
+        "DELETE FROM vectors WHERE space_no IN (SELECT space_no FROM spaces) "
+        "AND seq IN (SELECT value FROM json_each(?))",
+        (array,),
+    )
+    connection.execute("DELETE FROM images WHERE seq IN (SELECT value FROM json_each(?))", (array,))
+    connection.execute("DELETE FROM points WHERE seq IN (SELECT value FROM json_each(?))", (array,))
+
+
+def _records(
+    connection: sqlite3.Connection, place: Place, rows: list[Row], with_vectors: bool
+) -> list[Record]:
+    return [
+        Record(
+            id=id_of(row[1]),
+            payload=json.loads(_checked_payload(row)),
+            seq=row[0],
+            vector=_vector(connection, place, row[0]) if with_vectors else None,
+        )
+        for row in rows
+    ]
+
+
+def _checked_payload(row: Row) -> str:
+    seq, key, payload, checksum = row
+    if row_checksum(key, payload) != checksum:
+        raise StoreCorrupt(f"the point of seq {seq} is not what was written")
+    return payload
+
+
+def _vector(connection: sqlite3.Connection, place: Place, seq: int) -> F32:
+    row = connection.execute(_VECTOR, (place.space_no, seq)).fetchone()
+    if row is None or len(row[0]) != 4 * place.dim:
+        raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
+    vector = np.frombuffer(row[0], "<f4").astype(np.float32)  # (D,)
+    if vector_checksums(vector[None])[0] != row[1]:
+        raise StoreCorrupt(f"the vector of seq {seq} is not what was written")
+    return vector

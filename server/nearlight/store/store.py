@@ -1,0 +1,248 @@
+"""The store: a folder of collections."""
+
+import json
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nearlight.store import rows
+from nearlight.store.collection import Collection
+from nearlight.store.errors import (
+    CollectionExists,
+    CollectionNotFound,
+    InvalidCollection,
+    InvalidPoint,
+    StoreClosed,
+    StoreError,
+    WrongSpace,
+    from_sqlite,
+    shown,
+)
+from nearlight.store.lock import FolderLock
+from nearlight.store.points import CollectionInfo
+from nearlight.store.readers import Readers
+from nearlight.store.rows import Place
+from nearlight.store.schema import DATABASE_FILE, open_database
+from nearlight.store.validation import payload_text
+from nearlight.store.view import Head
+from nearlight.store.writer import Transaction, Writer
+
+MAX_DIM = 16_384
+MAX_SPACE_ID_BYTES = 256
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
+
+_COLLECTIONS = """
+SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq
+FROM collections JOIN spaces USING (space_no) WHERE name IS NOT NULL ORDER BY name
+"""
+
+
+class Store:
+    """The collections of one data folder. All methods block and may be called from any thread."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, lock: FolderLock) -> None:
+        """Made by `open`, which loads the collections next."""
+        self._lock = lock
+        self._readers = Readers(path)
+        self._writer = Writer(connection, rows.reclaim_step)
+        self._collections: dict[str, Collection] = {}
+        self._changing = threading.Lock()  # guards the dict; never held while waiting for the writer
+        self._closed = False
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a data folder, or make a new one, and load its vectors into memory.
+
+        Raises:
+            StoreLocked: another process has it open; names its pid.
+            StoreTooNew: a newer version wrote it.
+            StoreCorrupt: the database is damaged or not ours.
+            StoreError: it cannot be read or written.
+        """
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FolderLock(folder)
+        except OSError as error:
+            raise StoreError(f"cannot use the data folder {folder}: {error}") from error
+        path = folder / DATABASE_FILE
+        try:
+            store = cls(open_database(path), path, lock)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            store._load()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def close(self) -> None:
+        """Finish the writes that wait and release the folder. Closing twice is no error."""
+        with self._changing:
+            if self._closed:
+                return
+            self._closed = True
+            collections = list(self._collections.values())
+        self._writer.close()
+        for collection in collections:
+            collection.leave(StoreClosed("the store was closed"))
+        self._readers.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create_collection(
+        self, name: str, *, space_id: str, dim: int, metadata: Mapping[str, Any] | None = None
+    ) -> Collection:
+        """Make an empty collection, bound to one embedding space for good.
+
+        Args:
+            name: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with a dot.
+            space_id: identity of the embedding space, 1 to 256 bytes.
+            dim: length of its vectors, 1 to 16384.
+            metadata: a JSON object that is kept with it, at most 1 MiB.
+
+        Raises:
+            InvalidCollection: an argument is refused.
+            CollectionExists: the name is taken.
+            WrongSpace: the space is known with another dim.
+        """
+        self._check_open()
+        text = _check_collection(name, space_id, dim, metadata)
+        now = time.time_ns() // 1_000_000
+
+        def write(transaction: Transaction) -> Place:
+            run = transaction.connection.execute
+            if run("SELECT 1 FROM collections WHERE name = ?", (name,)).fetchone():
+                raise CollectionExists(f"collection {name!r} exists already")
+            space_no = _space_no(transaction, space_id, dim, now)
+            statement = (
+                "INSERT INTO collections (name, space_no, metadata, created_unix_ms) VALUES (?, ?, ?, ?)"
+            )
+            collection_id = run(statement, (name, space_no, text, now)).lastrowid
+            if collection_id is None:
+                raise AssertionError("SQLite gave no row id")
+            return Place(collection_id, space_no, dim)
+
+        def publish(place: Place) -> None:
+            info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0)
+            with self._changing:
+                self._collections[name] = Collection(info, place, Head(dim), self._writer, self._readers)
+
+        place = self._writer.run(write, publish)
+        made = self.collection(name)
+        if made._place != place:
+            raise CollectionNotFound(f"collection {name!r} was deleted by another caller while it was made")
+        return made
+
+    def collection(self, name: str) -> Collection:
+        """The collection of this name.
+
+        Raises:
+            CollectionNotFound: there is none.
+        """
+        self._check_open()
+        with self._changing:
+            found = self._collections.get(name)
+        if found is None:
+            raise CollectionNotFound(f"there is no collection {shown(name)}")
+        return found
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        self._check_open()
+        with self._changing:
+            handles = [self._collections[name] for name in sorted(self._collections)]
+        infos = []
+        for handle in handles:
+            try:
+                infos.append(handle.info)
+            except CollectionNotFound:
+                continue  # deleted since
+        return infos
+
+    def delete_collection(self, name: str) -> None:
+        """Delete a collection at once; its room on the disk is reclaimed in the background.
+
+        Raises:
+            CollectionNotFound: there is none.
+        """
+        handle = self.collection(name)
+
+        def write(transaction: Transaction) -> None:
+            handle._check_here()
+            statement = "UPDATE collections SET name = NULL WHERE collection_id = ?"
+            transaction.connection.execute(statement, (handle._place.collection_id,))
+
+        def publish(_: None) -> None:
+            with self._changing:
+                del self._collections[name]
+            handle.leave(CollectionNotFound(f"collection {name!r} was deleted"))
+
+        self._writer.run(write, publish)
+        self._writer.clean_soon()
+
+    def _load(self) -> None:
+        with self._readers.snapshot() as connection:
+            try:
+                for collection_id, space_no, dim, *columns in connection.execute(_COLLECTIONS).fetchall():
+                    name, space_id, created_unix_ms, metadata, last_seq = columns
+                    place = Place(collection_id, space_no, dim)
+                    head = Head(dim)
+                    for seqs, vectors in rows.load(connection, place):
+                        head.publish(seqs, vectors)
+                    info = CollectionInfo(
+                        name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
+                    )
+                    self._collections[name] = Collection(info, place, head, self._writer, self._readers)
+            except sqlite3.Error as error:
+                raise from_sqlite(error) from error
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("the store was closed")
+
+
+def _space_no(transaction: Transaction, space_id: str, dim: int, now: int) -> int:
+    run = transaction.connection.execute
+    known = run("SELECT space_no, dim FROM spaces WHERE space_id = ?", (space_id,)).fetchone()
+    if known is None:
+        statement = "INSERT INTO spaces (space_id, dim, created_unix_ms) VALUES (?, ?, ?) RETURNING space_no"
+        (made,) = run(statement, (space_id, dim, now)).fetchone()
+        return int(made)
+    if known[1] != dim:
+        raise WrongSpace(f"space {shown(space_id)} has dim {known[1]} in this store; dim {dim} was asked for")
+    return int(known[0])
+
+
+def _check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, Any] | None) -> str:
+    """Check the arguments of `create_collection`; returns the metadata as JSON text."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        limit = "it must be 1 to 255 of A-Z a-z 0-9 . _ - and not start with a dot"
+        raise InvalidCollection("name", shown(name), limit)
+    if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= MAX_DIM:
+        raise InvalidCollection("dim", shown(dim), f"it must be an integer in 1..{MAX_DIM}")
+    try:
+        n_bytes = len(space_id.encode())
+    except UnicodeEncodeError:
+        raise InvalidCollection("space_id", shown(space_id), "it must be valid Unicode") from None
+    if not 1 <= n_bytes <= MAX_SPACE_ID_BYTES:
+        raise InvalidCollection(
+            "space_id", f"{n_bytes} bytes long", f"the limit is 1 to {MAX_SPACE_ID_BYTES} bytes"
+        )
+    try:
+        return payload_text(metadata or {})
+    except InvalidPoint as error:
+        raise InvalidCollection("metadata", error.value, error.limit) from None

@@ -1,0 +1,180 @@
+"""What a search reads: an immutable view of a collection's vectors, and the head that publishes the next one.
+
+Vectors lie in chunks of preallocated rows. The one writer fills rows beyond those that any published view
+counts, then publishes a new view by replacing one reference; a reader takes the reference once and sees that
+state to its end. A dead row is a cleared bit in a copy of its chunk's bitmap. When a fifth of all rows is
+dead, the chunks that hold them are rebuilt for the next view, so the memory of deleted rows is bounded;
+readers of older views keep the old chunks alive.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from nearlight.store.points import F32, I64
+
+U8 = npt.NDArray[np.uint8]
+
+CHUNK_BYTES = 64 * 2**20
+MIN_DEAD_TO_COMPACT = 1024
+MAX_DEAD_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkView:
+    """Some rows of a collection, in ascending seq.
+
+    Attributes:
+        vectors: (capacity, D); rows from `n_rows` on belong to the writer.
+        seqs: (capacity,).
+        n_rows: rows that this view counts, dead ones too.
+        alive: (ceil(capacity / 8),) one bit per row, lowest bit first; 0 is dead.
+        n_dead: dead rows among `n_rows`.
+    """
+
+    vectors: F32
+    seqs: I64
+    n_rows: int
+    alive: U8
+    n_dead: int
+
+    @property
+    def capacity(self) -> int:
+        """Rows that fit."""
+        return len(self.seqs)
+
+    def is_alive(self, rows: I64) -> npt.NDArray[np.bool_]:
+        """Which of these rows live.
+
+        Args:
+            rows: any shape, each in 0..n_rows-1.
+
+        Returns:
+            The same shape.
+        """
+        bits = (self.alive[rows >> 3] >> (rows & 7).astype(np.uint8)) & np.uint8(1)
+        return np.asarray(bits, bool)
+
+    def live_rows(self) -> I64:
+        """Indices of all live rows, ascending."""
+        bits = np.unpackbits(self.alive, count=self.n_rows, bitorder="little")
+        return np.flatnonzero(bits).astype(np.int64)
+
+    def with_dead(self, rows: I64) -> "ChunkView":
+        """A view of the same rows with these, all alive until now, dead."""
+        alive = self.alive.copy()
+        np.bitwise_and.at(alive, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
+        return replace(self, alive=alive, n_dead=self.n_dead + len(rows))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadView:
+    """One state of a collection's vectors.
+
+    Attributes:
+        chunks: its rows in ascending seq.
+        dim: D.
+    """
+
+    chunks: tuple[ChunkView, ...]
+    dim: int
+
+    @property
+    def n_rows(self) -> int:
+        """Rows held in memory, dead ones too."""
+        return sum(chunk.n_rows for chunk in self.chunks)
+
+    @property
+    def n_dead(self) -> int:
+        """Dead rows held in memory."""
+        return sum(chunk.n_dead for chunk in self.chunks)
+
+    @property
+    def n_alive(self) -> int:
+        """Points of the collection."""
+        return self.n_rows - self.n_dead
+
+
+class Head:
+    """The writer's side of a collection's vectors. One thread calls its methods, any may read `view`."""
+
+    def __init__(self, dim: int, chunk_rows: int | None = None) -> None:
+        """An empty head; `chunk_rows` is how many rows a new chunk holds, 64 MiB of them by default."""
+        self._chunk_rows = chunk_rows or max(1024, min(65536, CHUNK_BYTES // (4 * dim)))
+        self._spare: list[ChunkView] = []
+        self.view = ReadView((), dim)
+
+    def reserve(self, n_rows: int) -> None:
+        """Get the memory for `n_rows` more now, so that publishing them cannot fail."""
+        last = self.view.chunks[-1] if self.view.chunks else None
+        free = last.capacity - last.n_rows if last else 0
+        self._spare = [self._new_chunk() for _ in range(0, max(0, n_rows - free), self._chunk_rows)]
+
+    def publish(self, seqs: I64, vectors: F32, dead: Iterable[int] = ()) -> None:
+        """Show readers new rows and hide dead ones, at once.
+
+        Args:
+            seqs: (N,) ascending, all higher than any before.
+            vectors: (N, D) unit length.
+            dead: seqs that died, each alive until now or among `seqs`.
+        """
+        chunks = self._appended(list(self.view.chunks), seqs, vectors)
+        gone = np.sort(np.fromiter(dead, np.int64))
+        if len(gone):
+            chunks = _without(chunks, gone)
+        n_dead = sum(chunk.n_dead for chunk in chunks)
+        if n_dead >= MIN_DEAD_TO_COMPACT and n_dead > MAX_DEAD_SHARE * sum(chunk.n_rows for chunk in chunks):
+            chunks = self._compacted(chunks)
+        self.view = ReadView(tuple(chunks), self.view.dim)
+
+    def _new_chunk(self) -> ChunkView:
+        n = self._chunk_rows  # numpy.empty touches no page: an unused row costs address space, not memory
+        return ChunkView(
+            np.empty((n, self.view.dim), np.float32),
+            np.empty(n, np.int64),
+            0,
+            np.full((n + 7) // 8, 255, np.uint8),
+            0,
+        )
+
+    def _appended(self, chunks: list[ChunkView], seqs: I64, vectors: F32) -> list[ChunkView]:
+        at = 0
+        while at < len(seqs):
+            if not chunks or chunks[-1].n_rows == chunks[-1].capacity:
+                chunks.append(self._spare.pop() if self._spare else self._new_chunk())
+            chunk = chunks[-1]
+            n = min(len(seqs) - at, chunk.capacity - chunk.n_rows)
+            chunk.vectors[chunk.n_rows : chunk.n_rows + n] = vectors[at : at + n]
+            chunk.seqs[chunk.n_rows : chunk.n_rows + n] = seqs[at : at + n]
+            chunks[-1] = replace(chunk, n_rows=chunk.n_rows + n)
+            at += n
+        return chunks
+
+    def _compacted(self, chunks: list[ChunkView]) -> list[ChunkView]:
+        """The live rows: chunks without dead rows as they are if at least half full, the others copied."""
+        made: list[ChunkView] = []
+        for chunk in chunks:
+            if chunk.n_dead == 0 and 2 * chunk.n_rows >= chunk.capacity:
+                made.append(chunk)
+                continue
+            rows = (
+                chunk.live_rows()
+            )  # they may fill up a kept chunk: no view counts the rows after its n_rows
+            made = self._appended(made, chunk.seqs[rows], chunk.vectors[rows])
+        return made
+
+
+def _without(chunks: list[ChunkView], gone: I64) -> list[ChunkView]:
+    """The chunks with the rows of these ascending seqs dead."""
+    starts = np.array([chunk.seqs[0] for chunk in chunks[1:]], np.int64)
+    bounds = [0, *np.searchsorted(gone, starts), len(gone)]
+    for i, chunk in enumerate(chunks):
+        seqs = gone[bounds[i] : bounds[i + 1]]
+        if len(seqs):
+            rows = np.searchsorted(chunk.seqs[: chunk.n_rows], seqs)
+            if rows.max() >= chunk.n_rows or (chunk.seqs[rows] != seqs).any():
+                raise AssertionError("a dead seq is not among the rows")  # the database and the view disagree
+            chunks[i] = chunk.with_dead(rows.astype(np.int64))
+    return chunks
