@@ -1,0 +1,209 @@
+"""The asyncio client: the same methods as the blocking one, over the same plans."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from nearlight.client import collections as collection_plans
+from nearlight.client import embedding as embedding_plans
+from nearlight.client import points as point_plans
+from nearlight.client.async_calls import AsyncCaller
+from nearlight.client.streams import EmbedKind, UpsertKind
+from nearlight.client.transport import DEFAULT_ADDRESS, Connection
+from nearlight.client.values import (
+    Classification,
+    ClassifyOptions,
+    CollectionInfo,
+    EmbeddedInput,
+    Embeddings,
+    Image,
+    Input,
+    ModelInfo,
+    Point,
+    PointId,
+    QueryOptions,
+    QueryResult,
+    Record,
+    UpsertAck,
+    UpsertResult,
+)
+from nearlight.v1.filter_pb2 import Filter
+
+
+class AsyncClient:
+    """An asyncio client of a Nearlight server. Make it in the running loop; close it, or use ``async with``.
+
+    >>> async with AsyncClient("127.0.0.1:50051") as client:
+    ...     vectors = (await client.embed(["a dog", Path("dog.jpg")])).require()  # (2, D)
+
+    Methods, arguments and errors are those of ``Client``; streams take asynchronous iterables too.
+    """
+
+    def __init__(self, connection: Connection | str = DEFAULT_ADDRESS) -> None:
+        self.connection = Connection(connection) if isinstance(connection, str) else connection
+        self._caller = AsyncCaller(self.connection)
+
+    async def close(self) -> None:
+        """Closes the channel; calls under way are cancelled."""
+        await self._caller.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # ---- models, embedding, labels
+
+    async def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """Returns the loaded models, ordered by name."""
+        return await self._caller.run(embedding_plans.models(self._caller.server), timeout)
+
+    async def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
+        """Returns one model by name or alias; "" means the default model."""
+        return await self._caller.run(embedding_plans.model(name), timeout)
+
+    async def embed(
+        self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None
+    ) -> Embeddings:
+        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
+        return await self._caller.run(embedding_plans.embed(self._caller.server, inputs, model), timeout)
+
+    def embed_stream(
+        self,
+        inputs: Iterable[Input] | AsyncIterable[Input],
+        *,
+        model: str = "",
+        batch_size: int = 32,
+        in_flight: int = 4,
+        timeout: float | None = None,
+    ) -> AsyncIterator[EmbeddedInput]:
+        """Yields a vector or an error for each input, in order, with bounded memory.
+
+        Args:
+            inputs: read as far ahead as ``batch_size * in_flight``.
+            model: name or alias; "" means the default model.
+            batch_size: most inputs of a message, >= 1; less where the server's limits ask for it.
+            in_flight: most messages not yet answered, >= 1.
+            timeout: seconds for each message.
+        """
+        return self._caller.stream(EmbedKind(model), inputs, batch_size, in_flight, timeout)
+
+    async def classify(
+        self, images: Sequence[Image], **options: Unpack[ClassifyOptions]
+    ) -> list[Classification]:
+        """Labels images (bytes or Path) with any words; see ClassifyOptions."""
+        return await self._caller.run(
+            embedding_plans.classify(self._caller.server, images, **options), options.get("timeout")
+        )
+
+    # ---- collections
+
+    async def create_collection(
+        self,
+        name: str,
+        *,
+        model: str = "",
+        space: tuple[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        exist_ok: bool = False,
+        timeout: float | None = None,
+    ) -> CollectionInfo:
+        """Creates a collection for a model, or for one's own space (space_id, dim), or for the default model.
+
+        With ``exist_ok`` a collection of this name is returned as it is.
+        """
+        plan = collection_plans.create_collection(
+            name, model=model, space=space, metadata=metadata, exist_ok=exist_ok
+        )
+        return await self._caller.run(plan, timeout)
+
+    async def collection(self, name: str, *, timeout: float | None = None) -> CollectionInfo:
+        """Returns one collection by name or alias."""
+        return await self._caller.run(collection_plans.collection(name), timeout)
+
+    async def collections(self, *, timeout: float | None = None) -> list[CollectionInfo]:
+        """Returns the collections, ordered by name."""
+        return await self._caller.run(collection_plans.collections(), timeout)
+
+    async def delete_collection(self, name: str, *, timeout: float | None = None) -> int:
+        """Deletes a collection for good; returns how many points went with it."""
+        return await self._caller.run(collection_plans.delete_collection(name), timeout)
+
+    # ---- points
+
+    async def upsert(
+        self, collection: str, points: Sequence[Point], *, timeout: float | None = None
+    ) -> UpsertResult:
+        """Writes points; they are durable on return, but for those in ``errors``."""
+        return await self._caller.run(point_plans.upsert(self._caller.server, collection, points), timeout)
+
+    def upsert_stream(
+        self,
+        collection: str,
+        points: Iterable[Point] | AsyncIterable[Point],
+        *,
+        batch_size: int = 32,
+        in_flight: int = 4,
+        timeout: float | None = None,
+    ) -> AsyncIterator[UpsertAck]:
+        """Writes points batch after batch; yields an acknowledgement for each batch, in order.
+
+        A broken connection is made anew and what was not acknowledged is sent again. Arguments as for
+        embed_stream.
+        """
+        return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
+
+    async def delete(
+        self, collection: str, ids: Sequence[PointId] | Filter, *, timeout: float | None = None
+    ) -> int:
+        """Deletes points by id or by filter; returns how many there were."""
+        return await self._caller.run(point_plans.delete(self._caller.server, collection, ids), timeout)
+
+    async def get(
+        self,
+        collection: str,
+        ids: Sequence[PointId],
+        *,
+        with_payload: bool | Sequence[str] = True,
+        with_vectors: bool = False,
+        timeout: float | None = None,
+    ) -> list[Record]:
+        """Returns points in the order of their ids; those that do not exist are left out."""
+        return await self._caller.run(
+            point_plans.get(self._caller.server, collection, ids, with_payload, with_vectors), timeout
+        )
+
+    async def scroll(
+        self,
+        collection: str,
+        *,
+        page_size: int = 100,
+        with_payload: bool | Sequence[str] = True,
+        with_vectors: bool = False,
+        filter: Filter | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Record]:
+        """Yields every point, page after page."""
+        cursor = ""
+        while True:
+            plan = point_plans.scroll_page(collection, cursor, page_size, with_payload, with_vectors, filter)
+            records, cursor = await self._caller.run(plan, timeout)
+            for record in records:
+                yield record
+            if not cursor:
+                return
+
+    async def count(
+        self, collection: str, filter: Filter | None = None, *, timeout: float | None = None
+    ) -> int:
+        """Returns how many points there are, or how many pass the filter."""
+        return await self._caller.run(point_plans.count(collection, filter), timeout)
+
+    async def query(self, collection: str, **options: Unpack[QueryOptions]) -> QueryResult:
+        """Returns the points nearest to a text, an image, a vector or a point; see QueryOptions."""
+        return await self._caller.run(point_plans.query(collection, **options), options.get("timeout"))

@@ -1,0 +1,80 @@
+"""The RPCs the client uses, each with its path and its reply's type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+
+from nearlight.v1 import collection_pb2, embedding_pb2, model_pb2, point_pb2, query_pb2
+
+Request = TypeVar("Request", bound=Message)
+Reply = TypeVar("Reply", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Request, Reply]):
+    """An RPC.
+
+    Attributes:
+        path: "/package.Service/Method".
+        request: its type.
+        reply: its type.
+        repeatable: done twice it is the same as done once, so a call whose fate is unknown may be sent again.
+    """
+
+    path: str
+    request: type[Request]
+    reply: type[Reply]
+    repeatable: bool = True
+
+    def __call__(self, request: Request) -> Call[Reply]:
+        """Returns the call of this RPC with a request, not yet made."""
+        return Call(self, request)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Reply]):
+    """A request on its way to an RPC."""
+
+    method: Method[Any, Reply]
+    request: Message
+
+
+_E, _M = "/nearlight.v1.EmbeddingService/", "/nearlight.v1.ModelService/"
+_C, _P = "/nearlight.v1.CollectionService/", "/nearlight.v1.PointService/"
+
+EMBED = Method(_E + "Embed", embedding_pb2.EmbedRequest, embedding_pb2.EmbedResponse)
+EMBED_STREAM = Method(_E + "EmbedStream", embedding_pb2.EmbedStreamRequest, embedding_pb2.EmbedStreamResponse)
+CLASSIFY = Method(_E + "Classify", embedding_pb2.ClassifyRequest, embedding_pb2.ClassifyResponse)
+
+LIST_MODELS = Method(_M + "ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)
+GET_MODEL = Method(_M + "GetModel", model_pb2.GetModelRequest, model_pb2.ModelInfo)
+
+CREATE_COLLECTION = Method(
+    _C + "CreateCollection",
+    collection_pb2.CreateCollectionRequest,
+    collection_pb2.CollectionInfo,
+    repeatable=False,
+)
+GET_COLLECTION = Method(
+    _C + "GetCollection", collection_pb2.GetCollectionRequest, collection_pb2.CollectionInfo
+)
+LIST_COLLECTIONS = Method(
+    _C + "ListCollections", collection_pb2.ListCollectionsRequest, collection_pb2.ListCollectionsResponse
+)
+DELETE_COLLECTION = Method(
+    _C + "DeleteCollection",
+    collection_pb2.DeleteCollectionRequest,
+    collection_pb2.DeleteCollectionResponse,
+    repeatable=False,
+)
+
+UPSERT = Method(_P + "Upsert", point_pb2.UpsertRequest, point_pb2.UpsertResponse)
+UPSERT_STREAM = Method(_P + "UpsertStream", point_pb2.UpsertStreamRequest, point_pb2.UpsertStreamResponse)
+DELETE = Method(_P + "Delete", point_pb2.DeleteRequest, point_pb2.DeleteResponse)
+GET = Method(_P + "Get", point_pb2.GetRequest, point_pb2.GetResponse)
+SCROLL = Method(_P + "Scroll", point_pb2.ScrollRequest, point_pb2.ScrollResponse)
+COUNT = Method(_P + "Count", point_pb2.CountRequest, point_pb2.CountResponse)
+QUERY = Method(_P + "Query", query_pb2.QueryRequest, query_pb2.QueryResponse)

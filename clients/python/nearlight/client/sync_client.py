@@ -1,0 +1,203 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from nearlight.client import collections as collection_plans
+from nearlight.client import embedding as embedding_plans
+from nearlight.client import points as point_plans
+from nearlight.client.streams import EmbedKind, UpsertKind
+from nearlight.client.sync_calls import Caller
+from nearlight.client.transport import DEFAULT_ADDRESS, Connection
+from nearlight.client.values import (
+    Classification,
+    ClassifyOptions,
+    CollectionInfo,
+    EmbeddedInput,
+    Embeddings,
+    Image,
+    Input,
+    ModelInfo,
+    Point,
+    PointId,
+    QueryOptions,
+    QueryResult,
+    Record,
+    UpsertAck,
+    UpsertResult,
+)
+from nearlight.v1.filter_pb2 import Filter
+
+
+class Client:
+    """A blocking client of a Nearlight server. Thread-safe; close it, or use it as a context manager.
+
+    >>> with Client("127.0.0.1:50051") as client:
+    ...     vectors = client.embed(["a dog", Path("dog.jpg")]).require()  # (2, D)
+
+    Every method raises the errors of ``nearlight.client.errors``; ``timeout`` is seconds for each RPC, its
+    retries included, and defaults to the connection's.
+    """
+
+    def __init__(self, connection: Connection | str = DEFAULT_ADDRESS) -> None:
+        self.connection = Connection(connection) if isinstance(connection, str) else connection
+        self._caller = Caller(self.connection)
+
+    def close(self) -> None:
+        """Closes the channel; calls under way are cancelled."""
+        self._caller.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- models, embedding, labels
+
+    def models(self, *, timeout: float | None = None) -> list[ModelInfo]:
+        """Returns the loaded models, ordered by name."""
+        return self._caller.run(embedding_plans.models(self._caller.server), timeout)
+
+    def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
+        """Returns one model by name or alias; "" means the default model."""
+        return self._caller.run(embedding_plans.model(name), timeout)
+
+    def embed(self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None) -> Embeddings:
+        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
+        return self._caller.run(embedding_plans.embed(self._caller.server, inputs, model), timeout)
+
+    def embed_stream(
+        self,
+        inputs: Iterable[Input],
+        *,
+        model: str = "",
+        batch_size: int = 32,
+        in_flight: int = 4,
+        timeout: float | None = None,
+    ) -> Iterator[EmbeddedInput]:
+        """Yields a vector or an error for each input, in order, with bounded memory.
+
+        Args:
+            inputs: read as far ahead as ``batch_size * in_flight``.
+            model: name or alias; "" means the default model.
+            batch_size: most inputs of a message, >= 1; less where the server's limits ask for it.
+            in_flight: most messages not yet answered, >= 1.
+            timeout: seconds for each message.
+        """
+        return self._caller.stream(EmbedKind(model), inputs, batch_size, in_flight, timeout)
+
+    def classify(self, images: Sequence[Image], **options: Unpack[ClassifyOptions]) -> list[Classification]:
+        """Labels images (bytes or Path) with any words; see ClassifyOptions."""
+        return self._caller.run(
+            embedding_plans.classify(self._caller.server, images, **options), options.get("timeout")
+        )
+
+    # ---- collections
+
+    def create_collection(
+        self,
+        name: str,
+        *,
+        model: str = "",
+        space: tuple[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        exist_ok: bool = False,
+        timeout: float | None = None,
+    ) -> CollectionInfo:
+        """Creates a collection for a model, or for one's own space (space_id, dim), or for the default model.
+
+        With ``exist_ok`` a collection of this name is returned as it is.
+        """
+        plan = collection_plans.create_collection(
+            name, model=model, space=space, metadata=metadata, exist_ok=exist_ok
+        )
+        return self._caller.run(plan, timeout)
+
+    def collection(self, name: str, *, timeout: float | None = None) -> CollectionInfo:
+        """Returns one collection by name or alias."""
+        return self._caller.run(collection_plans.collection(name), timeout)
+
+    def collections(self, *, timeout: float | None = None) -> list[CollectionInfo]:
+        """Returns the collections, ordered by name."""
+        return self._caller.run(collection_plans.collections(), timeout)
+
+    def delete_collection(self, name: str, *, timeout: float | None = None) -> int:
+        """Deletes a collection for good; returns how many points went with it."""
+        return self._caller.run(collection_plans.delete_collection(name), timeout)
+
+    # ---- points
+
+    def upsert(
+        self, collection: str, points: Sequence[Point], *, timeout: float | None = None
+    ) -> UpsertResult:
+        """Writes points; they are durable on return, but for those in ``errors``."""
+        return self._caller.run(point_plans.upsert(self._caller.server, collection, points), timeout)
+
+    def upsert_stream(
+        self,
+        collection: str,
+        points: Iterable[Point],
+        *,
+        batch_size: int = 32,
+        in_flight: int = 4,
+        timeout: float | None = None,
+    ) -> Iterator[UpsertAck]:
+        """Writes points batch after batch; yields an acknowledgement for each batch, in order.
+
+        A broken connection is made anew and what was not acknowledged is sent again. Arguments as for
+        embed_stream.
+        """
+        return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
+
+    def delete(
+        self, collection: str, ids: Sequence[PointId] | Filter, *, timeout: float | None = None
+    ) -> int:
+        """Deletes points by id or by filter; returns how many there were."""
+        return self._caller.run(point_plans.delete(self._caller.server, collection, ids), timeout)
+
+    def get(
+        self,
+        collection: str,
+        ids: Sequence[PointId],
+        *,
+        with_payload: bool | Sequence[str] = True,
+        with_vectors: bool = False,
+        timeout: float | None = None,
+    ) -> list[Record]:
+        """Returns points in the order of their ids; those that do not exist are left out."""
+        return self._caller.run(
+            point_plans.get(self._caller.server, collection, ids, with_payload, with_vectors), timeout
+        )
+
+    def scroll(
+        self,
+        collection: str,
+        *,
+        page_size: int = 100,
+        with_payload: bool | Sequence[str] = True,
+        with_vectors: bool = False,
+        filter: Filter | None = None,
+        timeout: float | None = None,
+    ) -> Iterator[Record]:
+        """Yields every point, page after page."""
+        cursor = ""
+        while True:
+            plan = point_plans.scroll_page(collection, cursor, page_size, with_payload, with_vectors, filter)
+            records, cursor = self._caller.run(plan, timeout)
+            yield from records
+            if not cursor:
+                return
+
+    def count(self, collection: str, filter: Filter | None = None, *, timeout: float | None = None) -> int:
+        """Returns how many points there are, or how many pass the filter."""
+        return self._caller.run(point_plans.count(collection, filter), timeout)
+
+    def query(self, collection: str, **options: Unpack[QueryOptions]) -> QueryResult:
+        """Returns the points nearest to a text, an image, a vector or a point; see QueryOptions."""
+        return self._caller.run(point_plans.query(collection, **options), options.get("timeout"))

@@ -1,0 +1,303 @@
+"""What goes into the client and what comes out of it: plain frozen values, no protobuf."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from nearlight.client.errors import InvalidInput, ItemsFailed
+from nearlight.v1.filter_pb2 import Filter
+
+PointId: TypeAlias = str | int
+"""A string of 1 to 512 UTF-8 bytes, or an integer from 0 to 2**64 - 1."""
+
+Image: TypeAlias = bytes | os.PathLike[str]
+"""An encoded image, or the path of one on this machine."""
+
+Input: TypeAlias = str | Image
+"""A ``str`` is a text, always; ``bytes`` and ``Path`` are images."""
+
+F32: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemError:
+    """Why one item of a list failed while its neighbours went on.
+
+    Attributes:
+        index: position of the item in the list, from 0.
+        code: name of the gRPC status, such as "INVALID_ARGUMENT".
+        message: what was wrong, the value and the limit.
+        field: path of the field at fault, or "".
+    """
+
+    index: int
+    code: str
+    message: str
+    field: str = ""
+
+    def __str__(self) -> str:
+        return f"[{self.index}] {self.message} ({self.code})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Vectors of a list of inputs.
+
+    Attributes:
+        vectors: (N, D) float32, row i belongs to input i; the row of a failed input is NaN.
+        errors: the inputs that failed.
+        model: name of the model that answered.
+        space_id: vectors are comparable only where this is equal.
+    """
+
+    vectors: F32
+    errors: tuple[ItemError, ...]
+    model: str
+    space_id: str
+
+    def require(self) -> F32:
+        """Returns the vectors, or raises ItemsFailed where any input failed."""
+        if self.errors:
+            raise ItemsFailed(self.errors, len(self.vectors))
+        return self.vectors
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedInput:
+    """One input of a stream: exactly one of vector (D,) and error is set. ``index`` counts from 0."""
+
+    index: int
+    vector: F32 | None
+    error: ItemError | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredLabel:
+    """A label of an image: probability 0 to 1, and score, the cosine, -1 to 1."""
+
+    label: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """Labels of one image, best first; empty where ``error`` is set."""
+
+    labels: tuple[ScoredLabel, ...]
+    error: ItemError | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """A point to write: an id, exactly one of vector, image and text, and a JSON payload.
+
+    Attributes:
+        id: see PointId.
+        payload: what ``json.dumps`` takes, without NaN and infinities.
+        vector: (D,) numbers, finite and not all zero; stored at unit length.
+        image: encoded bytes or a path, embedded by the server.
+        text: embedded by the server.
+    """
+
+    id: PointId
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    vector: npt.ArrayLike | None = None
+    image: Image | None = None
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("vector", "image", "text") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InvalidInput(
+                f"point {self.id!r} has {given or 'no source'}; exactly one of vector, image, text"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertResult:
+    """What a write did: ``seq`` to read it back by, points written, points that failed."""
+
+    seq: int
+    upserted: int
+    errors: tuple[ItemError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertAck:
+    """One batch of a stream, acknowledged: its points are durable, but for those in ``errors``.
+
+    Attributes:
+        first_index: position in the stream of the batch's first point, from 0.
+        ids: of all points of the batch, failed ones included.
+        seq: number of the write; 0 where every point failed.
+        upserted: points written.
+        errors: points that failed; their index counts from the start of the stream.
+    """
+
+    first_index: int
+    ids: tuple[PointId, ...]
+    seq: int
+    upserted: int
+    errors: tuple[ItemError, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Record:
+    """A stored point. ``vector`` is (D,) of unit length where it was asked for."""
+
+    id: PointId
+    payload: dict[str, Any]
+    vector: F32 | None
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hit:
+    """A point found: ``score`` is the cosine, -1 to 1; ``relevance`` 0 to 1 in a calibrated collection."""
+
+    id: PointId
+    score: float
+    payload: dict[str, Any]
+    relevance: float | None = None
+    vector: F32 | None = None
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchInfo:
+    """How a search went: see SearchInfo in query.proto."""
+
+    exact: bool
+    estimated_recall: float | None
+    space_id: str
+    index_kind: str
+    visible_seq: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryResult(Sequence[Hit]):
+    """The hits of a query, best first; it is their sequence."""
+
+    hits: tuple[Hit, ...]
+    info: SearchInfo
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.hits[index]
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC."""
+
+    name: str
+    count: int
+    dim: int
+    space_id: str
+    model: str
+    last_seq: int
+    created_unix_ms: int
+    metadata: dict[str, Any]
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a server accepts; see Limits in model.proto. The defaults serve where the server does not say."""
+
+    max_message_bytes: int = 4 * 1024 * 1024
+    max_batch_inputs: int = 64
+    max_image_bytes: int = 0
+    max_image_pixels: int = 0
+    max_text_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A loaded model; see ModelInfo in model.proto."""
+
+    name: str
+    space_id: str
+    dim: int
+    towers: tuple[Literal["image", "text"], ...]
+    image_px: int
+    context_length: int
+    precision: str
+    provider: str
+    scoring: Literal["softmax", "sigmoid"]
+    logit_scale: float
+    logit_bias: float
+    state: str
+    is_default: bool
+    licence: str
+    description: str
+    metrics: dict[str, Any]
+    limits: Limits
+
+
+class QueryOptions(TypedDict, total=False):
+    """Options of ``query``; see QueryRequest in query.proto.
+
+    text, image, vector, id: what to look for; exactly one. An image is bytes or a Path.
+    limit: hits wanted, default 10. offset: hits skipped first, default 0.
+    score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
+    with_vectors: default False. filter: conditions on id and payload. exact: compare every vector.
+    recall_target: 0.5 to 1. min_seq: read your writes. min_relevance: 0 to 1.
+    timeout: seconds for each RPC, its retries included; default: the client's.
+    """
+
+    text: str
+    image: Image
+    vector: npt.ArrayLike
+    id: PointId
+    limit: int
+    offset: int
+    score_threshold: float
+    with_payload: bool | Sequence[str]
+    with_vectors: bool
+    filter: Filter
+    exact: bool
+    recall_target: float
+    min_seq: int
+    min_relevance: float
+    timeout: float
+
+
+class ClassifyOptions(TypedDict, total=False):
+    """Options of ``classify``; see ClassifyRequest in embedding.proto.
+
+    labels: names, or names with the words that stand for them; or label_set: name of a stored set.
+    templates: each holds "{}" once; default: the model's own. top_k: labels per image; default all.
+    multi_label: None (default) as the model was trained. model: default the server's.
+    timeout: as for query.
+    """
+
+    labels: Sequence[str] | Mapping[str, Sequence[str]]
+    label_set: str
+    templates: Sequence[str]
+    top_k: int
+    multi_label: bool
+    model: str
+    timeout: float
+
+
+def describe(source: object) -> str:
+    """Returns a short name of an input for an error message: a path, or its kind and size."""
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    if isinstance(source, os.PathLike):
+        return str(Path(source))
+    return f"{source!r:.60}"
