@@ -1,1 +1,1 @@
-"""The gRPC service: transport, batching, inference."""
+"""The service: transport, batching and inference over gRPC."""

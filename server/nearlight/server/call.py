@@ -1,0 +1,191 @@
+"""One request inside the pipeline: split into inputs on arrival, joined when the last of them is answered."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nearlight.server.errors import Abandoned, ServerError, TooLate
+
+F32 = npt.NDArray[np.float32]
+Row = npt.NDArray[np.uint8 | np.int64]
+TowerKind = Literal["image", "text"]
+
+_arrivals = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One thing to embed, as it came over the wire.
+
+    Args:
+        kind: the tower it is for.
+        content: encoded image bytes, or text.
+        field: its path in the request, such as "inputs[3].image", for error messages.
+    """
+
+    kind: TowerKind
+    content: bytes | str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The answer to one input: its unit vector (D,), and whether its text was cut to the context length."""
+
+    vector: F32
+    truncated: bool = False
+
+
+Outcome = Embedded | ServerError
+
+
+class Caller:
+    """Whose turn it is: one per RPC. Queues go round robin between callers."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """The slowest input of a call at each stage, milliseconds of wall time."""
+
+    decode_ms: float = 0.0
+    queue_ms: float = 0.0
+    infer_ms: float = 0.0
+
+    def cover(self, decode_ms: float = 0.0, queue_ms: float = 0.0, infer_ms: float = 0.0) -> None:
+        """Keep the larger of what is known and what is given."""
+        self.decode_ms = max(self.decode_ms, decode_ms)
+        self.queue_ms = max(self.queue_ms, queue_ms)
+        self.infer_ms = max(self.infer_ms, infer_ms)
+
+
+class Call:
+    """The inputs of one request, answered in any order by any thread.
+
+    Every input is settled once, the first answer stays. `joined` returns when all are: every stage that takes
+    an input settles it, also when it fails, so nobody waits forever.
+
+    Args:
+        size: number of inputs, at least 1.
+        caller: for fairness between callers.
+        deadline: on the clock of `time.monotonic`, None for no deadline.
+    """
+
+    def __init__(self, size: int, caller: Caller, deadline: float | None) -> None:
+        self.caller = caller
+        self.deadline = deadline
+        self.times = StageTimes()
+        self.is_cancelled = False
+        self._outcomes: list[Outcome | None] = [None] * size
+        self._left = size
+        self._lock = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[None] = self._loop.create_future()
+
+    def settle(self, index: int, outcome: Outcome) -> None:
+        """Answer one input, from any thread; a second answer is ignored."""
+        with self._lock:
+            if self._outcomes[index] is not None:
+                return
+            self._outcomes[index] = outcome
+            self._left -= 1
+            if self._left:
+                return
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:  # the loop is closed: the process is ending and nobody is left to tell
+            return
+
+    def _wake(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)
+
+    async def joined(self) -> Sequence[Outcome]:
+        """All outcomes in the order of the inputs.
+
+        Raises:
+            TooLate: the deadline passed first.
+        """
+        until = None if self.deadline is None else self._loop.time() + self.deadline - time.monotonic()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._done
+        except TimeoutError:
+            raise TooLate("the deadline passed before the answer was ready") from None
+        return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def cancel(self) -> None:
+        """Nobody reads the answer any more: stages drop its inputs instead of working on them."""
+        self.is_cancelled = True
+
+    def no_longer_wanted(self) -> ServerError | None:
+        """Why work on this call would be for nothing, or None while it is wanted."""
+        if self.is_cancelled:
+            return Abandoned("the caller went away")
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return TooLate("the deadline passed before work on this input began")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the engine takes for one input.
+
+    Args:
+        row: (H, W, 3) uint8 pixels or (L,) int64 tokens.
+        truncated: the text was cut to the context length.
+    """
+
+    row: Row
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an input goes: how its row is made, and which queue takes it then."""
+
+    prepare: Callable[[Input], Prepared]
+    deliver: Callable[["Work"], None]
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One input on its way through the stages. Whoever holds it must settle it or hand it on.
+
+    Args:
+        call: whom the answer goes to.
+        index: position in the call.
+        input: as it came.
+        route: the stages ahead.
+        row: what the engine takes, once prepared: (H, W, 3) uint8 or (L,) int64.
+        truncated: its text was cut to the context length.
+        arrival: grows with every input of the process.
+        ready_at: when the row was put into the engine's queue, `time.monotonic` seconds.
+    """
+
+    call: Call
+    index: int
+    input: Input
+    route: Route
+    row: Row | None = None
+    truncated: bool = False
+    arrival: int = field(default_factory=lambda: next(_arrivals))
+    ready_at: float = 0.0
+
+    def settle(self, outcome: Outcome) -> None:
+        """Answer this input."""
+        self.row = None
+        self.call.settle(self.index, outcome)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows of one shape share a batch; () before preparation."""
+        return () if self.row is None else self.row.shape

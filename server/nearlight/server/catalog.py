@@ -1,0 +1,87 @@
+"""The store's door for handlers: its blocking calls run in a few threads of their own."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
+from nearlight.server.models import LoadedModel, Models
+from nearlight.store.collection import Collection
+from nearlight.store.points import CollectionInfo
+from nearlight.store.store import Store
+
+Result = TypeVar("Result")
+
+
+class Catalog:
+    """Collections, and the models that embed for them.
+
+    Args:
+        store: open; closed by `close`.
+        models: loaded.
+        threads: that read and write.
+    """
+
+    def __init__(self, store: Store, models: Models, threads: int) -> None:
+        self.models = models
+        self.store = store
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="store")
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """Run a blocking call of the store. A caller that leaves does not stop a write under way."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def collection(self, name: str, field: str = "collection") -> Collection:
+        """A collection by name; only a look into a dictionary.
+
+        Raises:
+            InvalidInput: no name.
+            CollectionNotFound: no such collection.
+        """
+        if not name:
+            raise InvalidInput(f"{field} is empty; it must name a collection", field=field)
+        return self.store.collection(name)
+
+    def model_for(self, info: CollectionInfo) -> LoadedModel:
+        """The model that embeds into a collection's space.
+
+        Raises:
+            NotPossible: none is loaded: vectors of any other would be garbage there.
+        """
+        model = self.models.of_space(info.space_id)
+        if model is None:
+            raise NotPossible(
+                f"collection {info.name!r} is of space {info.space_id[:16]}, and no loaded model makes "
+                "vectors of it; send vectors or ids, or serve its model",
+                field="collection",
+            )
+        return model
+
+    def close(self) -> None:
+        """Finish the calls under way, then close the store."""
+        self._threads.shutdown(wait=True)
+        self.store.close()
+
+
+def check_space(given: str, info: CollectionInfo) -> None:
+    """Refuse vectors that the caller knows to be of another space.
+
+    Raises:
+        WrongSpace: `given` is set and is not the collection's.
+    """
+    if given and given != info.space_id:
+        raise WrongSpace(
+            f"space_id is {given[:80]!r}; collection {info.name!r} is of space {info.space_id!r}",
+            field="space_id",
+        )
+
+
+def check_min_seq(min_seq: int, info: CollectionInfo) -> None:
+    """Every acknowledged write is visible at once, so a seq that exists can be read.
+
+    Raises:
+        InvalidInput: a seq that was never given out.
+    """
+    if min_seq > info.last_seq:
+        raise InvalidInput(f"min_seq is {min_seq}; the collection's last is {info.last_seq}", field="min_seq")

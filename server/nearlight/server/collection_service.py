@@ -1,0 +1,66 @@
+"""nearlight.v1.CollectionService."""
+
+from typing import Any
+
+import grpc
+
+from nearlight.server.catalog import Catalog
+from nearlight.server.convert.collections import (
+    check_create,
+    check_name,
+    collection_message,
+    metadata_of,
+    space_of,
+)
+from nearlight.server.convert.values import page_after, page_size_of
+from nearlight.v1 import collection_pb2, collection_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
+    """Collections: points of one space under one name."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def CreateCollection(
+        self, request: collection_pb2.CreateCollectionRequest, context: Context
+    ) -> collection_pb2.CollectionInfo:
+        """Make an empty collection, bound to a space for good."""
+        check_name(request.name)
+        check_create(request)
+        space_id, dim = space_of(request, self._catalog.models)
+        metadata = metadata_of(request.metadata_json)
+        collection = await self._catalog.run(
+            lambda: self._catalog.store.create_collection(
+                request.name, space_id=space_id, dim=dim, metadata=metadata
+            )
+        )
+        return collection_message(collection.info, self._catalog.models)
+
+    async def GetCollection(
+        self, request: collection_pb2.GetCollectionRequest, context: Context
+    ) -> collection_pb2.CollectionInfo:
+        """One collection by name."""
+        return collection_message(self._catalog.collection(request.name, "name").info, self._catalog.models)
+
+    async def ListCollections(
+        self, request: collection_pb2.ListCollectionsRequest, context: Context
+    ) -> collection_pb2.ListCollectionsResponse:
+        """Page through the collections."""
+        size = page_size_of(request.page_size, default=100, largest=1000, field="page_size")
+        infos = {info.name: info for info in await self._catalog.run(self._catalog.store.collections)}
+        page, token = page_after(sorted(infos), request.page_token, size)
+        return collection_pb2.ListCollectionsResponse(
+            collections=[collection_message(infos[name], self._catalog.models) for name in page],
+            next_page_token=token,
+        )
+
+    async def DeleteCollection(
+        self, request: collection_pb2.DeleteCollectionRequest, context: Context
+    ) -> collection_pb2.DeleteCollectionResponse:
+        """Delete a collection and its points."""
+        count = self._catalog.collection(request.name, "name").count()
+        await self._catalog.run(lambda: self._catalog.store.delete_collection(request.name))
+        return collection_pb2.DeleteCollectionResponse(deleted=count)

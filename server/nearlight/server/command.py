@@ -1,0 +1,103 @@
+"""`nearlight serve`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EXAMPLES = """
+Serve models and collections over gRPC, until SIGTERM or Ctrl-C.
+
+Examples:
+
+    nearlight serve
+
+    nearlight serve --bundle ./my-bundle --data ./data --listen 127.0.0.1:50051
+
+    nearlight serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --config server.toml
+
+    nearlight serve --set batching.max_images=8 --set limits.max_image_bytes=8000000 --print-config
+
+Every setting can also stand in a TOML file (--config) or in the environment: NEARLIGHT_SERVE_LISTEN,
+NEARLIGHT_SERVE_LIMITS__MAX_IMAGE_BYTES, … Flags win over the environment, that over the file.
+Bearer tokens: NEARLIGHT_SERVE_SECURITY__TOKENS=token1,token2 (not a flag: others can read those).
+
+Exit codes: 0 stopped, 2 configuration, 3 bundle, 4 data folder, 5 address.
+"""
+
+app = typer.Typer(help="Serve models and collections over gRPC.", add_completion=False)
+
+
+@app.command(help=EXAMPLES)
+def serve(
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder or name of a model; repeatable, the first is the default. Default: nearlight-tiny."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the collections; made if missing. Default: nearlight-data.")
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="HOST:PORT; port 0 picks a free one. Default: 127.0.0.1:50051.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file, in the form that --print-config prints.")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the configuration and exit.")
+    ] = False,
+    provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Engine threads per model tower. Default: all cores.")
+    ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(help="Time for calls in flight to finish. Default: 30.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate chain: switches TLS on.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of --tls-cert.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM authorities that sign client certificates.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. Default: info.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="console or json. Default: console.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as section.key=value; repeatable.")
+    ] = None,
+) -> None:
+    """Serve models and collections over gRPC."""
+    given: dict[str, Any] = {
+        "bundles": tuple(bundle) if bundle else None,
+        "data_folder": data,
+        "listen": listen,
+        "drain_seconds": drain_seconds,
+        "engine.provider": provider,
+        "engine.threads": threads,
+        "security.tls_cert_file": tls_cert,
+        "security.tls_key_file": tls_key,
+        "security.tls_client_ca_file": tls_client_ca,
+        "log.level": log_level,
+        "log.format": log_format,
+    }
+    _start(config, given, setting or [], print_config)
+
+
+def _start(file: Path | None, given: dict[str, Any], settings: list[str], print_config: bool) -> None:
+    """Read the configuration and serve; a StartError is one line on stderr and an exit code."""
+    from nearlight.server.config_layers import as_toml, flag_layer, load_config
+    from nearlight.server.errors import StartError
+
+    try:
+        configuration = load_config(file, flag_layer(given, settings))
+        if print_config:
+            typer.echo(as_toml(configuration), nl=False)
+            return
+        from nearlight.server.run import run
+
+        run(configuration)
+    except StartError as error:
+        typer.echo(f"nearlight serve: {error}", err=True)
+        raise typer.Exit(error.exit_code) from None

@@ -1,0 +1,106 @@
+"""Collections: from the wire and back."""
+
+import json
+import re
+from typing import Any
+
+from nearlight.server.convert.values import json_bytes, refuse_unbuilt
+from nearlight.server.errors import InvalidInput, NotBuilt
+from nearlight.server.models import Models
+from nearlight.store.points import CollectionInfo
+from nearlight.v1 import collection_pb2
+
+MAX_METADATA_BYTES = 64 * 1024
+MAX_SPACE_ID_BYTES = 512
+MAX_DIM = 65_536
+MAX_NAME_CHARS = 128
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+_EXACT_KINDS = (collection_pb2.INDEX_KIND_UNSPECIFIED, collection_pb2.INDEX_KIND_EXACT)
+
+
+def check_name(name: str) -> None:
+    """Check the name of a collection to make.
+
+    Raises:
+        InvalidInput: not 1 to 128 of A-Z a-z 0-9 . _ -, or begins with . or -.
+    """
+    if not _NAME.fullmatch(name):
+        shown = f"{len(name)} characters long" if len(name) > MAX_NAME_CHARS else repr(name)
+        reason = f"name is {shown}; the limit is 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 . _ -, not . or - first"
+        raise InvalidInput(reason, field="name")
+
+
+def space_of(request: collection_pb2.CreateCollectionRequest, models: Models) -> tuple[str, int]:
+    """The space_id and dim of a collection to make.
+
+    Raises:
+        InvalidInput: a custom space without a name, or with a dim out of range.
+        NotFound: the model is not loaded.
+    """
+    if request.WhichOneof("space") != "custom_space":
+        model = models.get(request.model)
+        return model.space_id, model.manifest.dim
+    space = request.custom_space
+    n_bytes = len(space.space_id.encode())
+    if not 1 <= n_bytes <= MAX_SPACE_ID_BYTES:
+        reason = f"custom_space.space_id has {n_bytes} bytes; the limit is 1 to {MAX_SPACE_ID_BYTES}"
+        raise InvalidInput(reason, field="custom_space.space_id")
+    if not 1 <= space.dim <= MAX_DIM:
+        reason = f"custom_space.dim is {space.dim}; the limit is 1 to {MAX_DIM}"
+        raise InvalidInput(reason, field="custom_space.dim")
+    return space.space_id, space.dim
+
+
+def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
+    """Refuse settings this server cannot honour.
+
+    Raises:
+        NotBuilt: names the field.
+    """
+    refuse_unbuilt(request, "store_images")
+    if request.durability == collection_pb2.DURABILITY_RELAXED:
+        raise NotBuilt(
+            "durability RELAXED is not built in this server: every write is FULL", field="durability"
+        )
+    if request.index_config.kind not in _EXACT_KINDS:
+        kind = collection_pb2.IndexKind.Name(request.index_config.kind)
+        raise NotBuilt(f"index_config.kind {kind} is not built in this server", field="index_config.kind")
+
+
+def metadata_of(data: bytes) -> dict[str, Any]:
+    """The caller's own object.
+
+    Raises:
+        InvalidInput: too large, or not a JSON object.
+    """
+    field = "metadata_json"
+    if len(data) > MAX_METADATA_BYTES:
+        raise InvalidInput(f"{field} has {len(data)} bytes; the limit is {MAX_METADATA_BYTES}", field=field)
+    try:
+        metadata = json.loads(data) if data else {}
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"{field} is not JSON: {error}", field=field) from None
+    if not isinstance(metadata, dict):
+        raise InvalidInput(f"{field} is a JSON {type(metadata).__name__}; it must be an object", field=field)
+    return metadata
+
+
+def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.CollectionInfo:
+    """A collection on the wire."""
+    model = models.of_space(info.space_id)
+    return collection_pb2.CollectionInfo(
+        name=info.name,
+        space_id=info.space_id,
+        dim=info.dim,
+        count=info.count,
+        last_seq=info.last_seq,
+        created_unix_ms=info.created_unix_ms,
+        metadata_json=json_bytes(info.metadata),
+        model=model.name if model else "",
+        state=collection_pb2.COLLECTION_STATE_READY,
+        durability=collection_pb2.DURABILITY_FULL,
+        index_config=collection_pb2.IndexConfig(kind=collection_pb2.INDEX_KIND_EXACT),
+        index=collection_pb2.IndexState(kind=collection_pb2.INDEX_KIND_EXACT, head_points=info.count),
+    )

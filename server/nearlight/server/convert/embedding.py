@@ -1,0 +1,213 @@
+"""Embed and Classify: from the wire and back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nearlight.server.call import F32, Embedded, Input, Outcome
+from nearlight.server.classifier import LabelPrompts, LabelScores
+from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.values import block_message, check_count, dtype_of, item_error, refuse_unbuilt
+from nearlight.server.embedder import Embeddings
+from nearlight.server.errors import InvalidInput, NotBuilt, ServerError
+from nearlight.server.models import LoadedModel
+from nearlight.v1 import embedding_pb2, input_pb2
+
+MAX_LABEL_BYTES = 512
+BLANK = "{}"
+
+
+def input_of(message: input_pb2.Input, field: str) -> Input | InvalidInput:
+    """One input, or what is wrong with it: it fails alone."""
+    which = message.WhichOneof("input")
+    if which == "image":
+        return Input("image", message.image, f"{field}.image")
+    if which == "text":
+        return Input("text", message.text, f"{field}.text")
+    return InvalidInput(f"{field} is empty; it must hold image or text", field=field)
+
+
+def embed_inputs(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> list[Input | InvalidInput]:
+    """The inputs of an Embed.
+
+    Raises:
+        InvalidInput: too many or none, or an unknown dtype.
+        NotBuilt: normalize=false.
+    """
+    check_count(len(request.inputs), limits.max_batch_inputs, "inputs")
+    dtype_of(request.dtype, "dtype")
+    if request.HasField("normalize") and not request.normalize:
+        raise NotBuilt("normalize=false is not built: the bundle's graph normalises", field="normalize")
+    return [input_of(item, f"inputs[{i}]") for i, item in enumerate(request.inputs)]
+
+
+def check_dim(request: embedding_pb2.EmbedRequest, model: LoadedModel) -> None:
+    """Refuse a shorter vector than the model makes.
+
+    Raises:
+        InvalidInput: dim above the model's.
+        NotBuilt: dim below it.
+    """
+    dim = model.manifest.dim
+    if request.dim > dim:
+        raise InvalidInput(f"dim is {request.dim}; the limit is {dim}, the model's own", field="dim")
+    if request.dim not in (0, dim):
+        raise NotBuilt(f"dim {request.dim} is not built: model {model.name!r} gives {dim} only", field="dim")
+
+
+def without_truncated(outcomes: Sequence[Outcome], model: LoadedModel) -> list[Outcome]:
+    """The outcomes where the caller does not want a text to be cut."""
+    text = model.manifest.towers.text
+    limit = text.context_length if text else 0
+
+    def judged(index: int, outcome: Outcome) -> Outcome:
+        if isinstance(outcome, Embedded) and outcome.truncated:
+            field = f"inputs[{index}].text"
+            return InvalidInput(
+                f"{field} has more tokens than the context; the limit is {limit}", field=field
+            )
+        return outcome
+
+    return [judged(index, outcome) for index, outcome in enumerate(outcomes)]
+
+
+def embed_response(
+    request: embedding_pb2.EmbedRequest, outcomes: Sequence[Outcome], model: LoadedModel
+) -> embedding_pb2.EmbedResponse:
+    """The reply to an Embed, without timings."""
+    rows = np.zeros((len(outcomes), model.manifest.dim), np.float32)  # (N, D)
+    errors = []
+    truncated = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, ServerError):
+            errors.append(item_error(index, outcome))
+            continue
+        rows[index] = outcome.vector
+        if outcome.truncated:
+            truncated.append(index)
+    return embedding_pb2.EmbedResponse(
+        vectors=block_message(rows, request.dtype),
+        errors=errors,
+        model=model.name,
+        space_id=model.space_id,
+        truncated=truncated,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyWish:
+    """What a Classify asks for.
+
+    Args:
+        prompts: labels and templates.
+        images: encoded.
+        top_k: labels per image, 1 to the number of labels.
+        multi_label: None: as the model was trained.
+        min_probability: below it the image is reported as abstained.
+    """
+
+    prompts: LabelPrompts
+    images: list[Input]
+    top_k: int
+    multi_label: bool | None
+    min_probability: float
+
+
+def classify_wish(
+    request: embedding_pb2.ClassifyRequest, limits: LimitsConfig, default_templates: Sequence[str]
+) -> ClassifyWish:
+    """What is asked, checked.
+
+    Raises:
+        InvalidInput: a list too long or empty, a bad label or template, or a probability outside 0 to 1.
+        NotBuilt: a stored label set.
+    """
+    refuse_unbuilt(request, "label_set")
+    check_count(len(request.images), limits.max_batch_inputs, "images")
+    if not 0 <= request.min_probability <= 1:
+        raise InvalidInput(
+            f"min_probability is {request.min_probability}; the limit is 0 to 1", field="min_probability"
+        )
+    prompts = _label_prompts(request.labels, limits, default_templates)
+    return ClassifyWish(
+        prompts=prompts,
+        images=[Input("image", image, f"images[{i}]") for i, image in enumerate(request.images)],
+        top_k=min(request.top_k or len(prompts.names), len(prompts.names)),
+        multi_label=request.multi_label if request.HasField("multi_label") else None,
+        min_probability=request.min_probability,
+    )
+
+
+def _label_prompts(
+    labels: embedding_pb2.Labels, limits: LimitsConfig, default_templates: Sequence[str]
+) -> LabelPrompts:
+    check_count(len(labels.labels), limits.max_labels, "labels.labels")
+    if len(labels.templates) > limits.max_templates:
+        n = len(labels.templates)
+        reason = f"labels.templates holds {n} items; the limit is {limits.max_templates}"
+        raise InvalidInput(reason, field="labels.templates")
+    for i, template in enumerate(labels.templates):
+        if template.count(BLANK) != 1:
+            field = f"labels.templates[{i}]"
+            raise InvalidInput(
+                f'{field} is {template[:200]!r}; it must hold "{{}}" exactly once', field=field
+            )
+    seen: dict[str, int] = {}
+    for i, label in enumerate(labels.labels):
+        _check_label(label.name, i, seen)
+    return LabelPrompts(
+        names=tuple(label.name for label in labels.labels),
+        words=tuple(tuple(label.words) or (label.name,) for label in labels.labels),
+        templates=tuple(labels.templates) or tuple(default_templates),
+    )
+
+
+def _check_label(name: str, i: int, seen: dict[str, int]) -> None:
+    field = f"labels.labels[{i}].name"
+    n_bytes = len(name.encode())
+    if not name.strip() or n_bytes > MAX_LABEL_BYTES:
+        reason = f"{field} has {n_bytes} bytes; the limit is 1 to {MAX_LABEL_BYTES}, not blank"
+        raise InvalidInput(reason, field=field)
+    if name in seen:
+        raise InvalidInput(
+            f"{field} is {name!r}, as labels.labels[{seen[name]}] is; names are unique", field=field
+        )
+    seen[name] = i
+
+
+def classify_response(
+    wish: ClassifyWish, embeddings: Embeddings, scores: Sequence[LabelScores | None], model: LoadedModel
+) -> embedding_pb2.ClassifyResponse:
+    """The reply to a Classify, without timings."""
+    failed = [(i, o) for i, o in enumerate(embeddings.outcomes) if isinstance(o, ServerError)]
+    return embedding_pb2.ClassifyResponse(
+        results=[_image_labels(score, wish) for score in scores],
+        errors=[item_error(i, error) for i, error in failed],
+        model=model.name,
+        space_id=model.space_id,
+    )
+
+
+def _image_labels(scores: LabelScores | None, wish: ClassifyWish) -> embedding_pb2.ImageLabels:
+    if scores is None:
+        return embedding_pb2.ImageLabels()
+    best = best_first(scores.probabilities, scores.cosines)[: wish.top_k]
+    return embedding_pb2.ImageLabels(
+        labels=[
+            embedding_pb2.ScoredLabel(
+                label=wish.prompts.names[i],
+                probability=float(scores.probabilities[i]),
+                score=float(scores.cosines[i]),
+                index=int(i),
+            )
+            for i in best
+        ],
+        abstained=bool(scores.probabilities[best[0]] < wish.min_probability),
+    )
+
+
+def best_first(probabilities: F32, cosines: F32) -> list[int]:
+    """Positions by probability, then by cosine (a large logit scale rounds many probabilities to 0 or 1)."""
+    order = np.lexsort((-cosines, -probabilities))  # (L,), stable
+    return [int(i) for i in order]

@@ -1,0 +1,210 @@
+"""Points: what is written, and what is read back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nearlight.server.call import F32, Input
+from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.values import (
+    check_count,
+    json_bytes,
+    point_id_message,
+    point_id_of,
+    refuse_unbuilt,
+    vector_message,
+    vector_of,
+)
+from nearlight.server.errors import InvalidInput, NotBuilt
+from nearlight.store.errors import InvalidPoint
+from nearlight.store.points import Hit, Point, PointId, Record
+from nearlight.store.validation import payload_from_json, validate_point
+from nearlight.v1 import point_pb2, query_pb2
+
+_SETTLED_MODES = (point_pb2.UPSERT_MODE_UNSPECIFIED, point_pb2.UPSERT_MODE_UPSERT)
+
+
+@dataclass(frozen=True, slots=True)
+class NewPoint:
+    """A point to write.
+
+    Args:
+        id: its name.
+        source: its vector (D,), or what it is made from.
+        payload: its JSON object.
+    """
+
+    id: PointId
+    source: F32 | Input
+    payload: dict[str, Any]
+
+
+def check_upsert(request: point_pb2.UpsertRequest, limits: LimitsConfig) -> None:
+    """Check what concerns the whole batch.
+
+    Raises:
+        InvalidInput: none or too many points.
+        NotBuilt: a mode that is not built.
+    """
+    check_count(len(request.points), limits.max_batch_inputs, "points")
+    if request.mode not in _SETTLED_MODES:
+        name = (
+            point_pb2.UpsertMode.Name(request.mode)
+            if request.mode in point_pb2.UpsertMode.values()
+            else request.mode
+        )
+        raise NotBuilt(f"mode {name} is not built in this server", field="mode")
+
+
+def new_point(
+    message: point_pb2.PointInput, i: int, dim: int, limits: LimitsConfig
+) -> NewPoint | InvalidInput:
+    """One point, or what is wrong with it: it fails alone."""
+    field = f"points[{i}]"
+    try:
+        point_id = point_id_of(message.id, f"{field}.id")
+        payload = _payload_of(message.payload_json, i, limits)
+        return NewPoint(point_id, _source_of(message, field, dim), payload)
+    except InvalidInput as error:
+        return error
+
+
+def _source_of(message: point_pb2.PointInput, field: str, dim: int) -> F32 | Input:
+    which = message.WhichOneof("source")
+    if which == "vector":
+        return vector_of(message.vector, f"{field}.vector", dim)
+    if which == "image":
+        return Input("image", message.image, f"{field}.image")
+    if which == "text":
+        return Input("text", message.text, f"{field}.text")
+    raise InvalidInput(f"{field} has no source; it must hold vector, image or text", field=field)
+
+
+def _payload_of(data: bytes, i: int, limits: LimitsConfig) -> dict[str, Any]:
+    field = f"points[{i}].payload_json"
+    if len(data) > limits.max_payload_bytes:
+        reason = f"{field} has {len(data)} bytes; the limit is {limits.max_payload_bytes}"
+        raise InvalidInput(reason, field=field)
+    try:
+        return payload_from_json(data, i)
+    except InvalidPoint as error:
+        raise InvalidInput(str(error), field=field) from error
+
+
+def storable(new: NewPoint, vector: F32, i: int) -> Point | InvalidInput:
+    """A point the store takes, or why it does not: a last look, so that one point cannot fail its batch."""
+    point = Point(id=new.id, vector=vector, payload=new.payload)
+    try:
+        validate_point(point, len(vector), i)
+    except InvalidPoint as error:
+        return InvalidInput(str(error), field=error.field)
+    return point
+
+
+def selected_ids(selector: point_pb2.PointSelector, limits: LimitsConfig) -> list[PointId]:
+    """The ids a write touches.
+
+    Raises:
+        InvalidInput: nothing selected, or too many.
+        NotBuilt: selected by filter.
+    """
+    refuse_unbuilt(selector, "filter")
+    if selector.WhichOneof("selector") is None:
+        raise InvalidInput("points is empty; it must hold ids or a filter", field="points")
+    check_count(len(selector.ids.ids), limits.max_batch_inputs, "points.ids")
+    return [point_id_of(item, f"points.ids[{i}]") for i, item in enumerate(selector.ids.ids)]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which parts of a point come back.
+
+    Args:
+        payload: whether any payload does.
+        include: only these keys; empty: all.
+        exclude: all but these keys.
+        vectors: whether the vector does.
+        dtype: its number format on the wire.
+    """
+
+    payload: bool = True
+    include: tuple[tuple[str, ...], ...] = ()
+    exclude: tuple[tuple[str, ...], ...] = ()
+    vectors: bool = False
+    dtype: int = 0
+
+
+def wanted_parts(with_payload: query_pb2.WithPayload, with_vectors: bool, dtype: int) -> Wanted:
+    """What the caller wants of each point."""
+    which = with_payload.WhichOneof("selector")
+    return Wanted(
+        payload=with_payload.enable if which == "enable" else True,
+        include=tuple(map(key_path, with_payload.include.keys)) if which == "include" else (),
+        exclude=tuple(map(key_path, with_payload.exclude.keys)) if which == "exclude" else (),
+        vectors=with_vectors,
+        dtype=dtype,
+    )
+
+
+def key_path(key: str) -> tuple[str, ...]:
+    """The parts of a payload key: dots go into objects, a backslash keeps a dot."""
+    parts = [""]
+    characters = iter(key)
+    for character in characters:
+        if character == "\\":
+            parts[-1] += next(characters, "\\")
+        elif character == ".":
+            parts.append("")
+        else:
+            parts[-1] += character
+    return tuple(parts)
+
+
+def payload_parts(payload: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """The wanted part of a payload."""
+    if wanted.include:
+        return _keep(payload, wanted.include)
+    return _drop(payload, wanted.exclude)
+
+
+def _keep(payload: Mapping[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in payload.items():
+        deeper = [path[1:] for path in paths if path[0] == key]
+        if () in deeper:
+            kept[key] = value
+        elif deeper and isinstance(value, Mapping):
+            part = _keep(value, deeper)
+            if part:
+                kept[key] = part
+    return kept
+
+
+def _drop(payload: Mapping[str, Any], paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, value in payload.items():
+        deeper = [path[1:] for path in paths if path[0] == key]
+        if () not in deeper:
+            kept[key] = _drop(value, deeper) if deeper and isinstance(value, Mapping) else value
+    return kept
+
+
+def record_message(record: Record, wanted: Wanted) -> point_pb2.Record:
+    """A stored point on the wire."""
+    return point_pb2.Record(
+        id=point_id_message(record.id),
+        payload_json=json_bytes(payload_parts(record.payload, wanted)) if wanted.payload else b"",
+        vector=None if record.vector is None else vector_message(record.vector, wanted.dtype),
+        seq=record.seq,
+    )
+
+
+def hit_message(hit: Hit, wanted: Wanted) -> query_pb2.Hit:
+    """A hit on the wire."""
+    return query_pb2.Hit(
+        id=point_id_message(hit.id),
+        score=hit.score,
+        payload_json=b"" if hit.payload is None else json_bytes(payload_parts(hit.payload, wanted)),
+        vector=None if hit.vector is None else vector_message(hit.vector, wanted.dtype),
+        seq=hit.seq,
+    )

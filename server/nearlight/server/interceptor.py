@@ -1,0 +1,129 @@
+"""Around every call: readiness, tokens, the mapping of errors to status, one log line."""
+
+import hmac
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from inspect import isasyncgenfunction, iscoroutinefunction
+from typing import Any
+
+import grpc
+from grpc_status import rpc_status
+
+from nearlight.server.errors import NotBuilt, Unauthenticated
+from nearlight.server.health import Health
+from nearlight.server.log import get_logger
+from nearlight.server.status import code_of, status_of
+
+log = get_logger(__name__)
+
+_OPEN_TO_ALL = "/grpc.health.v1.Health/"
+_WITHOUT_PHASE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+_BEARER = "bearer "
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler.
+
+    Args:
+        health: knows whether calls are taken, and counts them.
+        tokens: bearer tokens that are let in; none: everyone is.
+    """
+
+    def __init__(self, health: Health, tokens: Sequence[str]) -> None:
+        self._health = health
+        self._tokens = [token.encode() for token in tokens]
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The handler with everything around it; None stays None, and gRPC answers UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        method = str(handler_call_details.method)
+        if handler is None or method.startswith(_OPEN_TO_ALL):
+            return handler
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(handler.stream_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            self._unary(handler.unary_unary, method),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _unary(self, serve: Any, method: str) -> Any:
+        async def unary(request: Any, context: Context) -> Any:
+            async with self._around(method, context):
+                if not iscoroutinefunction(serve):
+                    raise NotBuilt(f"{method} is not built in this server")
+                return await serve(request, context)
+
+        return unary
+
+    def _streaming(self, serve: Any, method: str) -> Any:
+        async def streaming(requests: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._around(method, context):
+                if not isasyncgenfunction(serve):
+                    raise NotBuilt(f"{method} is not built in this server")
+                async with aclosing(serve(requests, context)) as replies:
+                    async for reply in replies:
+                        yield reply
+
+        return streaming
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Count, time and log the call; turn what it raises into a status."""
+        started = time.monotonic()
+        metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
+        call = log.bind(method=method, request_id=_request_id(metadata), peer=context.peer())
+        counts = not method.startswith(_WITHOUT_PHASE)
+        begun = False
+        try:
+            self._authenticate(metadata)
+            if counts:
+                self._health.begin_call()
+                begun = True
+            yield
+            call.debug("call", status="OK", ms=_ms_since(started))
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            code = code_of(error).name
+            if code == "INTERNAL":
+                call.error("call failed", status=code, ms=_ms_since(started), exc_info=True)
+            else:
+                call.info("call refused", status=code, ms=_ms_since(started), reason=str(error))
+            await context.abort_with_status(rpc_status.to_status(status_of(error)))
+        finally:
+            if begun:
+                self._health.end_call()
+
+    def _authenticate(self, metadata: dict[str, Any]) -> None:
+        if not self._tokens:
+            return
+        given = str(metadata.get("authorization", ""))
+        if not given:
+            raise Unauthenticated("no token: send the metadata `authorization: Bearer <token>`")
+        token = given[len(_BEARER) :].encode() if given.lower().startswith(_BEARER) else b""
+        # Compare with all of them, always: how long it takes must not tell which one was near.
+        if not sum(hmac.compare_digest(token, known) for known in self._tokens):
+            raise Unauthenticated("the token is not known here")
+
+
+def _request_id(metadata: dict[str, Any]) -> str:
+    """The caller's own id for the request, for the log, or a new one."""
+    given = str(metadata.get("x-request-id", ""))[:64]
+    return given if given.isprintable() and given else uuid.uuid4().hex[:12]
+
+
+def _ms_since(started: float) -> float:
+    return round((time.monotonic() - started) * 1e3, 3)

@@ -1,0 +1,224 @@
+"""The models in service: bundles loaded, warmed, and wired from arrival to engine."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nearlight.bundle.errors import BundleError
+from nearlight.bundle.folder import Bundle
+from nearlight.bundle.image import ImageLimits
+from nearlight.bundle.manifest import Manifest
+from nearlight.bundle.registry import find_bundle
+from nearlight.server.admission import Admission
+from nearlight.server.batcher import Batcher
+from nearlight.server.call import Input, Prepared, Route, TowerKind
+from nearlight.server.config import ServerConfig
+from nearlight.server.decode import image_preparation, text_preparation, text_widths
+from nearlight.server.engine import OnnxEncoder, warm_up
+from nearlight.server.errors import BundleUnusable, NotFound
+
+OnDeath = Callable[[str], None]
+
+
+class Tower:
+    """One encoder in service: how its inputs are prepared, admitted and batched.
+
+    Args:
+        name: of model and tower, such as "nearlight-tiny/image".
+        encoder: loaded and warmed.
+        prepare: from input to row.
+        max_batch: most rows of one run.
+        queue_inputs: most inputs inside at once.
+        on_death: told when a stage dies.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        encoder: OnnxEncoder,
+        prepare: Callable[[Input], Prepared],
+        *,
+        max_batch: int,
+        queue_inputs: int,
+        on_death: OnDeath,
+    ) -> None:
+        self.name = name
+        self.encoder = encoder
+        self.admission = Admission(name, queue_inputs)
+        self.batcher = Batcher(name, encoder, max_batch=max_batch, on_death=on_death)
+        self.route = Route(prepare, self.batcher.put)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A bundle in service.
+
+    Args:
+        manifest: what the bundle says of itself.
+        towers: by kind; an image-only encoder has no "text".
+        loaded_unix_ms: when it became ready.
+    """
+
+    manifest: Manifest
+    towers: Mapping[TowerKind, Tower]
+    loaded_unix_ms: int
+
+    @property
+    def name(self) -> str:
+        """Its name on this server."""
+        return self.manifest.name
+
+    @property
+    def space_id(self) -> str:
+        """Vectors are comparable only where this is equal."""
+        return self.manifest.space_id
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every stage works."""
+        return not any(tower.batcher.is_dead for tower in self.towers.values())
+
+    def close(self) -> None:
+        """End its threads; what waits is refused."""
+        for tower in self.towers.values():
+            tower.batcher.close()
+
+
+class Models:
+    """The loaded models by name; the first added is the default. Empty while the server loads."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, LoadedModel] = {}
+
+    def add(self, model: LoadedModel) -> None:
+        """Put a model into service; its name must be free."""
+        self._by_name[model.name] = model
+
+    @property
+    def default(self) -> LoadedModel:
+        """The model that answers calls which name none.
+
+        Raises:
+            NotFound: none is loaded.
+        """
+        try:
+            return next(iter(self._by_name.values()))
+        except StopIteration:
+            raise NotFound("no model is loaded") from None
+
+    def get(self, name: str) -> LoadedModel:
+        """A model by name, the default for "".
+
+        Raises:
+            NotFound: no such model.
+        """
+        if not name:
+            return self.default
+        try:
+            return self._by_name[name]
+        except KeyError:
+            loaded = ", ".join(sorted(self._by_name))
+            raise NotFound(f"model {name!r} is not loaded; loaded: {loaded}") from None
+
+    def all(self) -> list[LoadedModel]:
+        """Every model, by name."""
+        return [self._by_name[name] for name in sorted(self._by_name)]
+
+    def of_space(self, space_id: str) -> LoadedModel | None:
+        """A model whose vectors are of this space, or None."""
+        return next((model for model in self._by_name.values() if model.space_id == space_id), None)
+
+    def close(self) -> None:
+        """End every model's threads."""
+        for model in self._by_name.values():
+            model.close()
+
+
+def open_bundles(names: Sequence[str]) -> list[Bundle]:
+    """Find and verify bundles, cheaply, before anything is loaded.
+
+    Args:
+        names: folders or names of shipped bundles; none: the default bundle.
+
+    Raises:
+        BundleUnusable: one is missing or broken, or two have one name.
+    """
+    try:
+        paths = [find_bundle(name) for name in names] or [find_bundle()]
+        bundles = [Bundle.open(path) for path in paths]
+    except BundleError as error:
+        raise BundleUnusable(str(error)) from error
+    seen: dict[str, Path] = {}
+    for bundle in bundles:
+        name = bundle.manifest.name
+        if name in seen:
+            raise BundleUnusable(f"two bundles are named {name!r}: {seen[name]} and {bundle.path}")
+        seen[name] = bundle.path
+    return bundles
+
+
+def load_model(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> LoadedModel:
+    """Load and warm both towers of a bundle. Takes seconds.
+
+    Raises:
+        BundleUnusable: the engine refuses it.
+    """
+    towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, on_death)}
+    if bundle.manifest.towers.text is not None:
+        towers["text"] = _text_tower(bundle, config, on_death)
+    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000))
+
+
+def image_limits(config: ServerConfig) -> ImageLimits:
+    """The configured limits in the bundle room's words."""
+    return ImageLimits(max_bytes=config.limits.max_image_bytes, max_pixels=config.limits.max_image_pixels)
+
+
+def _image_tower(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> Tower:
+    tower = bundle.manifest.towers.image
+    encoder = _encoder(bundle, bundle.image_path, config)
+    side = tower.preprocess.size_px
+    max_batch = config.batching.max_images
+    warm_up(encoder, [(n, side, side, 3) for n in sorted({1, max_batch})], np.uint8)
+    return Tower(
+        f"{bundle.manifest.name}/image",
+        encoder,
+        image_preparation(tower.preprocess, image_limits(config)),
+        max_batch=max_batch,
+        queue_inputs=config.limits.queue_inputs,
+        on_death=on_death,
+    )
+
+
+def _text_tower(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> Tower:
+    tower, path = bundle.manifest.towers.text, bundle.text_path
+    assert tower is not None
+    assert path is not None
+    encoder = _encoder(bundle, path, config)
+    max_batch = config.batching.max_texts
+    widths = text_widths(tower, config.batching.text_lengths)
+    warm_up(encoder, [(n, width) for width in widths for n in sorted({1, max_batch})], np.int64)
+    return Tower(
+        f"{bundle.manifest.name}/text",
+        encoder,
+        text_preparation(
+            bundle.tokenizer(),
+            lengths=config.batching.text_lengths,
+            max_bytes=config.limits.max_text_bytes,
+        ),
+        max_batch=max_batch,
+        queue_inputs=config.limits.queue_inputs,
+        on_death=on_death,
+    )
+
+
+def _encoder(bundle: Bundle, path: Path, config: ServerConfig) -> OnnxEncoder:
+    return OnnxEncoder(
+        path,
+        dim=bundle.manifest.dim,
+        provider=config.engine.provider,
+        threads=config.engine.session_threads,
+    )

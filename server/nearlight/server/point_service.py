@@ -1,0 +1,180 @@
+"""nearlight.v1.PointService."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import grpc
+
+from nearlight.server.catalog import Catalog, check_min_seq
+from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.points import record_message, selected_ids, wanted_parts
+from nearlight.server.convert.queries import cursor_of, page_wish
+from nearlight.server.convert.values import (
+    batch_error,
+    check_count,
+    dtype_of,
+    fitting,
+    point_id_of,
+    refuse_unbuilt,
+    timings,
+)
+from nearlight.server.errors import InvalidInput
+from nearlight.server.health import Health
+from nearlight.server.in_order import in_order
+from nearlight.server.log import get_logger
+from nearlight.server.patience import Patience, patience_of
+from nearlight.server.querier import Querier
+from nearlight.server.status import INTERNAL_MESSAGE, message_of
+from nearlight.server.stopwatch import Stopwatch
+from nearlight.server.upserter import ReadyBatch, Upserter
+from nearlight.v1 import point_pb2, point_pb2_grpc, query_pb2
+
+log = get_logger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PointService(point_pb2_grpc.PointServiceServicer):
+    """Points: an id, a unit vector and a JSON payload.
+
+    Args:
+        catalog: collections.
+        upserter: writes.
+        querier: searches.
+        limits: of the server.
+        health: tells streams when the server drains.
+    """
+
+    def __init__(
+        self, catalog: Catalog, upserter: Upserter, querier: Querier, limits: LimitsConfig, health: Health
+    ) -> None:
+        self._catalog = catalog
+        self._upserter = upserter
+        self._querier = querier
+        self._limits = limits
+        self._health = health
+
+    async def Upsert(self, request: point_pb2.UpsertRequest, context: Context) -> point_pb2.UpsertResponse:
+        """Write points; a bad one fails alone."""
+        batch = await self._upserter.prepare(request, patience_of(context))
+        return await self._upserter.commit(batch)
+
+    async def UpsertStream(
+        self, request_iterator: AsyncIterator[point_pb2.UpsertStreamRequest], context: Context
+    ) -> AsyncIterator[point_pb2.UpsertStreamResponse]:
+        """Write batch after batch: embedded side by side, committed and acknowledged in order."""
+        work = partial(self._prepare_in_stream, patience=patience_of(context, waits_for_room=True))
+        async for sequence, batch in in_order(
+            request_iterator, work, in_flight=self._limits.max_stream_in_flight, stop=self._health.draining
+        ):
+            yield await self._commit_in_stream(sequence, batch)
+
+    async def Delete(self, request: point_pb2.DeleteRequest, context: Context) -> point_pb2.DeleteResponse:
+        """Delete points by id."""
+        collection = self._catalog.collection(request.collection)
+        ids = selected_ids(request.points, self._limits)
+        deleted = await self._catalog.run(lambda: collection.delete(ids))
+        return point_pb2.DeleteResponse(seq=collection.info.last_seq if deleted else 0, deleted=deleted)
+
+    async def Get(self, request: point_pb2.GetRequest, context: Context) -> point_pb2.GetResponse:
+        """Points by id, in the order asked for."""
+        collection = self._catalog.collection(request.collection)
+        check_min_seq(request.min_seq, collection.info)
+        check_count(len(request.ids), self._limits.max_batch_inputs, "ids")
+        dtype_of(request.dtype, "dtype")
+        ids = [point_id_of(item, f"ids[{i}]") for i, item in enumerate(request.ids)]
+        wanted = wanted_parts(request.with_payload, request.with_vectors, request.dtype)
+        records = await self._catalog.run(lambda: collection.get(ids, with_vectors=wanted.vectors))
+        messages = [record_message(record, wanted) for record in records]
+        n = fitting(messages, self._limits.max_message_bytes)
+        cut_at = ids.index(records[n].id) if n < len(records) else None
+        return point_pb2.GetResponse(records=messages[:n], next_index=cut_at)
+
+    async def Scroll(self, request: point_pb2.ScrollRequest, context: Context) -> point_pb2.ScrollResponse:
+        """One page of all points."""
+        collection = self._catalog.collection(request.collection)
+        check_min_seq(request.min_seq, collection.info)
+        wish = page_wish(request)
+        records, following = await self._catalog.run(
+            lambda: collection.scroll(wish.after, limit=wish.limit, with_vectors=wish.wanted.vectors)
+        )
+        messages = [record_message(record, wish.wanted) for record in records]
+        n = fitting(messages, self._limits.max_message_bytes)
+        if n < len(records):
+            following = records[n - 1].id
+        return point_pb2.ScrollResponse(
+            records=messages[:n], next_cursor="" if following is None else cursor_of(following)
+        )
+
+    async def Count(self, request: point_pb2.CountRequest, context: Context) -> point_pb2.CountResponse:
+        """How many points there are."""
+        refuse_unbuilt(request, "filter")
+        info = self._catalog.collection(request.collection).info
+        check_min_seq(request.min_seq, info)
+        return point_pb2.CountResponse(count=info.count, visible_seq=info.last_seq)
+
+    async def Query(self, request: query_pb2.QueryRequest, context: Context) -> query_pb2.QueryResponse:
+        """The nearest points to a text, an image, a vector or a point."""
+        return await self._querier.query(request, patience_of(context))
+
+    async def QueryBatch(
+        self, request: query_pb2.QueryBatchRequest, context: Context
+    ) -> query_pb2.QueryBatchResponse:
+        """Many queries of one collection; one that fails, fails alone."""
+        watch = Stopwatch()
+        self._catalog.collection(request.collection)
+        check_count(len(request.queries), self._limits.max_batch_queries, "queries")
+        patience = patience_of(context)
+        results = await asyncio.gather(
+            *(
+                self._query_in_batch(query, i, request.collection, patience)
+                for i, query in enumerate(request.queries)
+            )
+        )
+        n = fitting(results, self._limits.max_message_bytes)
+        return query_pb2.QueryBatchResponse(
+            results=results[:n], timings=timings(watch.ms), next_index=n if n < len(results) else None
+        )
+
+    async def _query_in_batch(
+        self, request: query_pb2.QueryRequest, i: int, collection: str, patience: Patience
+    ) -> query_pb2.QueryOutcome:
+        try:
+            if request.collection not in ("", collection):
+                field = f"queries[{i}].collection"
+                reason = f"{field} is {request.collection[:80]!r}; it must be empty or {collection!r}"
+                raise InvalidInput(reason, field=field)
+            request.collection = collection
+            return query_pb2.QueryOutcome(response=await self._querier.query(request, patience))
+        except Exception as error:
+            _log_internal(error, "a query of a batch failed", index=i)
+            return query_pb2.QueryOutcome(error=batch_error(error))
+
+    async def _prepare_in_stream(
+        self, request: point_pb2.UpsertStreamRequest, patience: Patience
+    ) -> tuple[int, ReadyBatch | Exception]:
+        """One batch of a stream: it may fail as a whole, the stream goes on."""
+        try:
+            return request.sequence, await self._upserter.prepare(request.batch, patience)
+        except Exception as error:
+            return request.sequence, error
+
+    async def _commit_in_stream(
+        self, sequence: int, batch: ReadyBatch | Exception
+    ) -> point_pb2.UpsertStreamResponse:
+        """Acknowledge one batch, once it is durable or has failed."""
+        try:
+            if isinstance(batch, Exception):
+                raise batch
+            result = await self._upserter.commit(batch)
+            return point_pb2.UpsertStreamResponse(sequence=sequence, result=result)
+        except Exception as error:
+            _log_internal(error, "a batch of a stream failed", sequence=sequence)
+            return point_pb2.UpsertStreamResponse(sequence=sequence, error=batch_error(error))
+
+
+def _log_internal(error: Exception, event: str, **where: int) -> None:
+    if message_of(error) == INTERNAL_MESSAGE:
+        log.error(event, **where, exc_info=True)

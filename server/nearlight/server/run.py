@@ -1,0 +1,49 @@
+"""The server as a process: logs, signals, and the line that says it is ready."""
+
+import asyncio
+import signal
+
+from nearlight.server.config import ServerConfig
+from nearlight.server.log import configure
+from nearlight.server.serving import Server
+
+
+def run(config: ServerConfig) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    A second signal ends the process at once; every acknowledged write is on disk already.
+
+    Raises:
+        StartError: it cannot start.
+    """
+    configure(config.log.level, config.log.format)
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: ServerConfig) -> None:
+    loop = asyncio.get_running_loop()
+    asked_to_stop = asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, asked_to_stop.set)
+    server = Server(config)
+    starting = asyncio.create_task(server.start())
+    stopping = asyncio.create_task(asked_to_stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        stopping.cancel()
+        return
+    except BaseException:
+        stopping.cancel()
+        raise
+    models = ", ".join(server.model_names)
+    print(f"nearlight serving {models} on {server.address} (collections in {config.data_folder})", flush=True)
+    await stopping
+    for number in signals:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+    await server.stop()

@@ -1,0 +1,219 @@
+"""One running server: put together, started, drained, taken apart."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from nearlight.bundle.folder import Bundle
+from nearlight.server.catalog import Catalog
+from nearlight.server.classifier import PrototypeCache
+from nearlight.server.collection_service import CollectionService
+from nearlight.server.config import SecurityConfig, ServerConfig
+from nearlight.server.decode import DecodePool
+from nearlight.server.embedder import Embedder
+from nearlight.server.embedding_service import EmbeddingService
+from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
+from nearlight.server.health import Health, Phase
+from nearlight.server.interceptor import CallInterceptor
+from nearlight.server.log import get_logger
+from nearlight.server.model_service import ModelService
+from nearlight.server.models import Models, load_model, open_bundles
+from nearlight.server.point_service import PointService
+from nearlight.server.querier import Querier
+from nearlight.server.upserter import Upserter
+from nearlight.store.errors import StoreError
+from nearlight.store.store import Store
+from nearlight.v1 import (
+    collection_pb2_grpc,
+    embedding_pb2_grpc,
+    maintenance_pb2_grpc,
+    model_pb2_grpc,
+    point_pb2_grpc,
+)
+
+log = get_logger(__name__)
+
+SERVICES = (
+    "nearlight.v1.EmbeddingService",
+    "nearlight.v1.ModelService",
+    "nearlight.v1.CollectionService",
+    "nearlight.v1.PointService",
+    "nearlight.v1.MaintenanceService",
+)
+HEALTH_SERVICE = "grpc.health.v1.Health"
+# After the last call has ended its reply may still be on its way.
+LAST_REPLY_SECONDS = 0.5
+
+
+class Server:
+    """A server that has been started; `stop` drains it.
+
+    Args:
+        config: as it runs.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.address = ""
+        self._config = config
+        self._models = Models()
+        self._health = Health(SERVICES, config.limits.max_concurrent_calls)
+        self._grpc = grpc.aio.server(
+            interceptors=[
+                CallInterceptor(self._health, [token.get_secret_value() for token in config.security.tokens])
+            ],
+            options=[
+                ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+                ("grpc.max_send_message_length", config.limits.max_message_bytes),
+                # Two servers on one port would share its calls without a word.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        self._pool: DecodePool | None = None
+        self._catalog: Catalog | None = None
+
+    async def start(self) -> None:
+        """Take calls; returns when every model is warm.
+
+        While the models load the port is open already and health says NOT_SERVING.
+
+        Raises:
+            StartError: one line that says what is wrong.
+        """
+        warn_if_open(self._config)
+        try:
+            bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
+            store = await asyncio.to_thread(open_store, self._config.data_folder)
+            self._catalog = Catalog(store, self._models, self._config.store_threads)
+            self._pool = DecodePool(self._config.engine.preparing_threads, self._health.stage_died)
+            self._add_services(self._catalog, Embedder(self._pool))
+            self.address = _bind(self._grpc, self._config)
+            await self._health.enter(Phase.LOADING)
+            await self._grpc.start()
+            await asyncio.to_thread(self._load, bundles)
+        except BaseException:
+            await self._close(grace_s=0)
+            raise
+        await self._health.enter(Phase.SERVING)
+        log.info("serving", address=self.address, models=[model.name for model in self._models.all()])
+
+    async def stop(self) -> None:
+        """Drain: say NOT_SERVING, refuse new calls, let those in flight finish, end."""
+        await self._health.enter(Phase.DRAINING)
+        await self._health.wait_idle(self._config.drain_seconds)
+        await self._close(grace_s=LAST_REPLY_SECONDS)
+        log.info("stopped")
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the models in service."""
+        return [model.name for model in self._models.all()]
+
+    def _load(self, bundles: list[Bundle]) -> None:
+        for bundle in bundles:
+            self._models.add(load_model(bundle, self._config, self._health.stage_died))
+
+    def _add_services(self, catalog: Catalog, embedder: Embedder) -> None:
+        limits, server, models = self._config.limits, self._grpc, self._models
+        upserter, querier = Upserter(catalog, embedder, limits), Querier(catalog, embedder, limits)
+        prototypes = PrototypeCache(embedder, self._config.engine.prototype_cache_entries)
+        embedding = EmbeddingService(models, embedder, prototypes, limits, self._health)
+        points = PointService(catalog, upserter, querier, limits, self._health)
+        unbuilt = maintenance_pb2_grpc.MaintenanceServiceServicer()  # the interceptor answers for it
+        # Typed here: the generated functions are not.
+        services: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = [
+            (embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding),
+            (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits)),
+            (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
+            (point_pb2_grpc.add_PointServiceServicer_to_server, points),
+            # Not built yet: the interceptor answers UNIMPLEMENTED and names the call.
+            (
+                maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server,
+                maintenance_pb2_grpc.MaintenanceServiceServicer(),
+            ),
+            (health_pb2_grpc.add_HealthServicer_to_server, self._health.servicer),
+        ]
+        for add, servicer in services:
+            add(servicer, server)
+        if self._config.security.reflection:
+            names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+
+    async def _close(self, grace_s: float) -> None:
+        await self._grpc.stop(grace_s)
+        await asyncio.to_thread(self._close_stages)
+
+    def _close_stages(self) -> None:
+        if self._pool:
+            self._pool.close()
+        self._models.close()
+        if self._catalog:
+            self._catalog.close()
+
+
+def open_store(folder: Path) -> Store:
+    """The store of a data folder.
+
+    Raises:
+        DataFolderUnusable: it cannot be read or written, is corrupt, or another process holds it.
+    """
+    try:
+        return Store.open(folder)
+    except StoreError as error:
+        raise DataFolderUnusable(str(error)) from error
+
+
+def warn_if_open(config: ServerConfig) -> None:
+    """Say loudly when strangers may read the wire or call."""
+    if config.is_loopback:
+        return
+    if not config.security.has_tls:
+        log.warning(
+            "listening beyond this machine WITHOUT TLS: everyone on the way can read it", listen=config.listen
+        )
+    if not config.security.tokens and not config.security.tls_client_ca_file:
+        log.warning("listening beyond this machine WITHOUT tokens: everyone may call", listen=config.listen)
+
+
+def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
+    """Bind the address; returns it with the port that was picked."""
+    credentials = _credentials(config.security)
+    try:
+        if credentials:
+            port = server.add_secure_port(config.listen, credentials)
+        else:
+            port = server.add_insecure_port(config.listen)
+    except RuntimeError:
+        port = 0
+    if config.listen.startswith("unix:"):
+        return config.listen
+    if not port:
+        raise AddressUnusable(
+            f"cannot listen on {config.listen}: the port is in use, or the address is not this machine's; "
+            "choose another with --listen (port 0 picks a free one)"
+        )
+    return f"{config.listen.rpartition(':')[0]}:{port}"
+
+
+def _credentials(security: SecurityConfig) -> grpc.ServerCredentials | None:
+    if not (security.tls_cert_file and security.tls_key_file):
+        return None
+    key, certificate = _read_pem(security.tls_key_file), _read_pem(security.tls_cert_file)
+    authorities = _read_pem(security.tls_client_ca_file) if security.tls_client_ca_file else None
+    return grpc.ssl_server_credentials(
+        [(key, certificate)], root_certificates=authorities, require_client_auth=authorities is not None
+    )
+
+
+def _read_pem(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    if b"-----BEGIN " not in content:
+        raise ConfigError(f"{file} is not PEM: it holds no -----BEGIN line")
+    return content

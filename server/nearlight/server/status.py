@@ -1,0 +1,63 @@
+"""The one table between errors and gRPC status. Only this file and the interceptor speak gRPC status."""
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from nearlight.server import errors
+from nearlight.store import errors as store
+
+INTERNAL_MESSAGE = "internal error"
+
+_CODES: dict[type[BaseException], grpc.StatusCode] = {
+    errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NotPossible: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
+    errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooLate: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.Abandoned: grpc.StatusCode.CANCELLED,
+    errors.NotReady: grpc.StatusCode.UNAVAILABLE,
+    errors.NotBuilt: grpc.StatusCode.UNIMPLEMENTED,
+    store.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
+    store.CollectionNotFound: grpc.StatusCode.NOT_FOUND,
+    store.CollectionExists: grpc.StatusCode.ALREADY_EXISTS,
+    store.WrongSpace: grpc.StatusCode.FAILED_PRECONDITION,
+    # Without RetryInfo: a client must not retry it as it would an overload.
+    store.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    store.StoreClosed: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+def code_of(error: BaseException) -> grpc.StatusCode:
+    """The status of an error; INTERNAL for whatever is not in the table."""
+    known = (_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    return next(known, grpc.StatusCode.INTERNAL)
+
+
+def number_of(error: BaseException) -> int:
+    """The status as google.rpc.Code."""
+    number: int = code_of(error).value[0]
+    return number
+
+
+def message_of(error: BaseException) -> str:
+    """What the caller is told; the detail of an internal error stays in the log."""
+    return INTERNAL_MESSAGE if code_of(error) is grpc.StatusCode.INTERNAL else str(error)
+
+
+def status_of(error: BaseException) -> status_pb2.Status:
+    """The rich status, with google.rpc.RetryInfo where a retry makes sense."""
+    status = status_pb2.Status(code=number_of(error), message=message_of(error))
+    if isinstance(error, errors.Overloaded):
+        delay = Duration()
+        delay.FromMilliseconds(retry_after_ms(error))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def retry_after_ms(error: BaseException) -> int:
+    """Milliseconds to wait before a retry; 0: do not retry."""
+    return max(1, round(error.retry_delay_s * 1e3)) if isinstance(error, errors.Overloaded) else 0

@@ -1,0 +1,199 @@
+"""A real bundle of a few KB, and a real server on it."""
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnx
+import open_clip
+import pytest
+from nearlight.bundle.clip_bpe import byte_characters, build_tokenizer_json
+from nearlight.bundle.folder import write_bundle
+from nearlight.bundle.manifest import ImagePreprocess, ImageTower, Manifest, Scoring, TextTower, Towers
+from nearlight.server.config import ServerConfig
+from nearlight.server.config_layers import load_config
+from nearlight.server.local import LocalServer
+from nearlight.v1 import (
+    collection_pb2_grpc,
+    embedding_pb2_grpc,
+    maintenance_pb2_grpc,
+    model_pb2_grpc,
+    point_pb2_grpc,
+)
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+DIM = 16
+SIDE_PX = 32
+CONTEXT = 77
+MERGES = 300
+SOT, EOT = 512 + MERGES, 513 + MERGES
+RAISES, GIVES_NAN = "~", "^"  # texts on which the tiny model fails; an all black image gives NaN too
+OPSET = 17
+
+
+def _model(nodes: list[onnx.NodeProto], name: str, dtype: int, shape: list[object], weights: dict[str, object]) -> bytes:
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info(name, dtype, shape)],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", DIM])],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def image_graph(seed: int) -> bytes:
+    """pixels (B, 32, 32, 3) → mean of each 8 x 8 patch → matrix → unit length. Black gives 0 / 0."""
+    weights = {"matrix": np.random.default_rng(seed).normal(size=(48, DIM)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["numbers"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["patches"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["patches"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "matrix"], ["long"]),
+        helper.make_node("ReduceL2", ["long"], ["length"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["long", "length"], ["vectors"]),
+    ]
+    return _model(nodes, "pixels", TensorProto.UINT8, ["B", SIDE_PX, SIDE_PX, 3], weights)
+
+
+def text_graph(seed: int) -> bytes:
+    """tokens (B, L) → sum of the embeddings of all but padding → unit length."""
+    rng = np.random.default_rng(seed)
+    table = rng.normal(size=(514 + MERGES, DIM)).astype(np.float32)
+    table[_token(GIVES_NAN)] = np.nan
+    table[0] = 0  # padding adds nothing
+    rows = np.arange(514 + MERGES)
+    rows[_token(RAISES)] = 10**6  # outside the table: ONNX Runtime raises
+    nodes = [
+        helper.make_node("Gather", ["rows", "tokens"], ["found"]),
+        helper.make_node("Gather", ["table", "found"], ["embedded"]),
+        helper.make_node("ReduceSum", ["embedded", "axis"], ["long"], keepdims=0),
+        helper.make_node("ReduceL2", ["long"], ["length"], axes=[1], keepdims=1),
+        helper.make_node("Div", ["long", "length"], ["vectors"]),
+    ]
+    weights = {"rows": rows, "table": table, "axis": np.array([1])}
+    return _model(nodes, "tokens", TensorProto.INT64, ["B", "L"], weights)
+
+
+def _token(character: str) -> int:
+    """Id of a character that is a whole word."""
+    return 256 + byte_characters().index(character)
+
+
+def write_tiny_bundle(out: Path, name: str, *, seed: int = 0, with_text: bool = True, scoring: str = "softmax") -> Path:
+    image = ImageTower(preprocess=ImagePreprocess(size_px=SIDE_PX), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    text = TextTower(context_length=CONTEXT, sot_id=SOT, eot_id=EOT, trimmable=True)
+    manifest = Manifest(
+        name=name,
+        created="2026-11-23T00:00:00Z",
+        dim=DIM,
+        space_id="0" * 64,
+        towers=Towers(image=image, text=text if with_text else None),
+        scoring=Scoring.model_validate({"kind": scoring, "logit_scale": 20.0, "logit_bias": -2.0 if scoring == "sigmoid" else 0.0}),
+        opset=OPSET,
+    )
+    files: dict[str, bytes | Path] = {"image.onnx": image_graph(seed)}
+    if with_text:
+        vocabulary = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
+        merges = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")[1 : 1 + MERGES]
+        files |= {"text.onnx": text_graph(seed + 1), "tokenizer.json": build_tokenizer_json(merges).encode()}
+    write_bundle(out, manifest, files)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", "tiny")
+
+
+@pytest.fixture(scope="session")
+def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "sigmoid", "sigmoid", seed=5, scoring="sigmoid")
+
+
+@pytest.fixture(scope="session")
+def images_only_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "eye", "eye", seed=9, with_text=False)
+
+
+def make_image(seed: int, *, size: tuple[int, int] = (40, 30), kind: str = "PNG") -> bytes:
+    """An encoded image of noise, different for every seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def images() -> list[bytes]:
+    return [make_image(seed) for seed in range(24)]
+
+
+@dataclass(frozen=True)
+class Stubs:
+    """All services of one server, over one real channel."""
+
+    channel: grpc.Channel
+    embedding: embedding_pb2_grpc.EmbeddingServiceStub
+    models: model_pb2_grpc.ModelServiceStub
+    collections: collection_pb2_grpc.CollectionServiceStub
+    points: point_pb2_grpc.PointServiceStub
+    maintenance: maintenance_pb2_grpc.MaintenanceServiceStub
+
+
+@pytest.fixture(scope="session")
+def stubs_of() -> Callable[[grpc.Channel], Stubs]:
+    def make(channel: grpc.Channel) -> Stubs:
+        untyped: list[Callable[..., object]] = [
+            embedding_pb2_grpc.EmbeddingServiceStub,
+            model_pb2_grpc.ModelServiceStub,
+            collection_pb2_grpc.CollectionServiceStub,
+            point_pb2_grpc.PointServiceStub,
+            maintenance_pb2_grpc.MaintenanceServiceStub,
+        ]
+        return Stubs(channel, *(stub(channel) for stub in untyped))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def config_of() -> Callable[..., ServerConfig]:
+    def make(bundles: list[Path], data_folder: Path, **settings: object) -> ServerConfig:
+        flags = {"bundles": tuple(map(str, bundles)), "data_folder": data_folder, "listen": "127.0.0.1:0"}
+        return load_config(None, {**flags, **settings})
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def address(
+    tiny_bundle: Path,
+    images_only_bundle: Path,
+    sigmoid_bundle: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    config_of: Callable[..., ServerConfig],
+) -> Iterator[str]:
+    """A server with three models, one for all tests of a file."""
+    config = config_of(
+        [tiny_bundle, images_only_bundle, sigmoid_bundle],
+        tmp_path_factory.mktemp("data"),
+        limits={"max_message_bytes": 4_000_000, "max_image_pixels": 64_000_000},
+    )
+    with LocalServer(config) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def stubs(address: str, stubs_of: Callable[[grpc.Channel], Stubs]) -> Iterator[Stubs]:
+    options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        yield stubs_of(channel)
