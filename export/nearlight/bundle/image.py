@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from nearlight.bundle.errors import BrokenImage, EmptyImage, ImageError, ImageTooLarge, UnsupportedImage
+from nearlight.bundle.image_header import check_claims, image_format
 from nearlight.bundle.manifest import ImagePreprocess
 from nearlight.bundle.tiff_directory import read_directory
 
@@ -34,17 +35,6 @@ _OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,
 }
-_MAGIC = (
-    ("JPEG", b"\xff\xd8\xff"),
-    ("PNG", b"\x89PNG\r\n\x1a\n"),
-    ("GIF", b"GIF87a"),
-    ("GIF", b"GIF89a"),
-    ("BMP", b"BM"),
-    ("TIFF", b"II*\0"),
-    ("TIFF", b"MM\0*"),
-    ("TIFF", b"II+\0"),
-    ("TIFF", b"MM\0+"),
-)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,10 +46,6 @@ _UPRIGHT = {
 }
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
-# A progressive JPEG is decoded once per scan: thousands of near-empty scans would hold a core for hours.
-_MAX_JPEG_SCANS = 100
-# Honest directories claim less than the file holds; damaged ones a little more.
-_MAX_CLAIM_RATIO, _CLAIM_SLACK_BYTES = 16, 65_536
 # Above this many pixels the resized image is not made whole before its middle is cut out.
 _MAX_RESIZED_PIXELS = 16_000_000
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
@@ -109,8 +95,8 @@ def decode(data: bytes, limits: ImageLimits) -> Image.Image:
         raise EmptyImage("image is empty (0 bytes)")
     if len(data) > limits.max_bytes:
         raise ImageTooLarge(f"image has {len(data)} bytes; the limit is {limits.max_bytes}")
-    kind = _format(data, limits)
-    _check_claims(kind, data)
+    kind = image_format(data, limits.formats)
+    check_claims(kind, data)
     with _told_as_image_error(kind, limits), _OPENERS[kind](BytesIO(data)) as opened:
         _check_size(kind, opened, limits)
         opened.load()
@@ -185,37 +171,6 @@ def _resized_middle(image: Image.Image, side: int, longer: int, resample: Image.
     span = (start - lower, stop - lower)
     box = (span[0], 0, span[1], short) if wide else (0, span[0], short, span[1])
     return part.resize((side, side), resample, box=box)
-
-
-def _format(data: bytes, limits: ImageLimits) -> str:
-    kind = next((name for name, magic in _MAGIC if data.startswith(magic)), None)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = "WEBP"
-    if kind is None:
-        raise UnsupportedImage(
-            f"image is of no known format, it starts with {data[:12]!r}; allowed: {', '.join(limits.formats)}"
-        )
-    if kind not in limits.formats:
-        raise UnsupportedImage(f"image is {kind}; allowed: {', '.join(limits.formats)}")
-    return kind
-
-
-def _check_claims(kind: str, data: bytes) -> None:
-    """Refuse small files that ask for great work: endless scans, directories that claim a byte many times."""
-    directory = memoryview(data) if kind == "TIFF" else memoryview(b"")
-    if kind == "JPEG":
-        scans = data.count(b"\xff\xda")
-        if scans > _MAX_JPEG_SCANS:
-            raise ImageTooLarge(f"JPEG has {scans} scans; the limit is {_MAX_JPEG_SCANS}")
-    exif = data.find(b"Exif\0\0", 0, 1 << 20)
-    if kind == "JPEG" and exif >= 0:
-        directory = memoryview(data)[exif + 6 : exif + 6 + 65_536]
-    claimed, limit = (
-        read_directory(directory).claimed_bytes,
-        _MAX_CLAIM_RATIO * len(directory) + _CLAIM_SLACK_BYTES,
-    )
-    if claimed > limit:
-        raise ImageTooLarge(f"{kind} has tags that claim {claimed} bytes; the limit for this file is {limit}")
 
 
 def _check_size(kind: str, image: ImageFile, limits: ImageLimits) -> None:

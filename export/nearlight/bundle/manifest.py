@@ -12,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 from nearlight.bundle.errors import BundleCorrupt, BundleTooNew
 
 FORMAT_VERSION = 1
+# Stands for the space id until `nearlight.bundle.folder.write_bundle` has seen the files.
+UNSEALED = "0" * 64
 
 # A bare file name: a manifest can never point outside its folder.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Channels = tuple[float, float, float]
 
 
@@ -106,12 +109,12 @@ class Manifest(Section):
     """`manifest.json`. `created` is in UTC, `dim` the length of a vector, `opset` that of both graphs."""
 
     format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    name: FileName
     created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
     licence: str = ""
     description: str = ""
     dim: int = Field(ge=1, le=65536)
-    space_id: str = Field(pattern=r"^[0-9a-f]{64}$")
+    space_id: str = Field(default=UNSEALED, pattern=r"^[0-9a-f]{64}$")
     towers: Towers
     scoring: Scoring | None = None
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
