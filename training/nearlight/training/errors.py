@@ -1,0 +1,28 @@
+"""What can go wrong in training.
+
+TrainingError
+├── ConfigError        a key that does not exist, a value out of its range
+├── DataError          a source that cannot be read, or holds nothing to learn from
+├── CheckpointError    a run folder that is missing, damaged, or of another method
+└── Diverged           a loss that is not finite
+"""
+
+
+class TrainingError(Exception):
+    """Any failure a user of the training commands can act on."""
+
+
+class ConfigError(TrainingError):
+    """A configuration key or value that cannot be used; the message names key, value and limit."""
+
+
+class DataError(TrainingError):
+    """A source of samples that cannot be read."""
+
+
+class CheckpointError(TrainingError):
+    """A run folder or checkpoint that cannot be used."""
+
+
+class Diverged(TrainingError):
+    """The loss became NaN or infinite; the last good checkpoint is kept."""

@@ -1,0 +1,195 @@
+"""What a SOURCE on the command line means: a table of encoded images with captions or class names."""
+
+import csv
+import glob
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nearlight.training.errors import DataError
+
+
+class Images(Protocol):
+    """Encoded images by row number."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def read(self, row: int) -> bytes:
+        """Returns the encoded image of a row (0-based)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Images with what is said of them: either captions or a class name for each row."""
+
+    name: str
+    weight: float
+    images: Images
+    captions: Sequence[Sequence[str]] | None
+    label_names: Sequence[str] | None
+
+    def __len__(self) -> int:
+        """The number of samples."""
+        return len(self.images)
+
+    @property
+    def classes(self) -> list[str]:
+        """The distinct class names in order of first appearance; empty for a captioned source."""
+        return list(dict.fromkeys(self.label_names or ()))
+
+
+def open_source(spec: str) -> Source:
+    """Returns the source that `PATH[@weight]` names.
+
+    PATH is a parquet file or glob with columns `image` and `captions` (list of strings) or `label_name`,
+    or a folder of images with `captions.csv`, `captions.jsonl`, `metadata.csv` or `metadata.jsonl`
+    in it (columns: file | filename | image | path, and caption | captions | text, or label_name).
+
+    Raises:
+        DataError: nothing there, a missing column, no rows, a weight that is not a positive number.
+    """
+    path, weight = _split_weight(spec)
+    if Path(path).is_dir():
+        return _open_folder(Path(path), weight)
+    files = sorted(glob.glob(path))
+    if not files:
+        raise DataError(f"{path!r}: no such file, and nothing matches it as a glob")
+    return _open_parquet(path, files, weight)
+
+
+def _split_weight(spec: str) -> tuple[str, float]:
+    path, at, tail = spec.rpartition("@")
+    if not at:
+        return spec, 1.0
+    try:
+        weight = float(tail)
+    except ValueError:
+        return spec, 1.0  # an @ inside the path
+    if not 0 < weight < float("inf"):
+        raise DataError(f"{spec!r}: the weight is {tail}; it must be a positive number")
+    return path, weight
+
+
+class _ParquetImages:
+    """Encoded images in a column held as Arrow memory (decompressed, still JPEG or PNG)."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def read(self, row: int) -> bytes:
+        value = self._column[row].as_py()
+        if isinstance(value, Mapping):  # the layout of the `datasets` library: {bytes, path}
+            value = value.get("bytes")
+        return value or b""
+
+
+class _FolderImages:
+    """Encoded images in files, read when asked for."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def read(self, row: int) -> bytes:
+        return self._files[row].read_bytes()
+
+
+def _open_parquet(path: str, files: Sequence[str], weight: float) -> Source:
+    try:
+        names = pq.read_schema(files[0]).names
+        wanted = [c for c in ("image", "captions", "caption", "label_name") if c in names]
+        if "image" not in names:
+            raise DataError(f"{path!r} has no column `image`; its columns are {', '.join(names)}")
+        if len(wanted) < 2:
+            raise DataError(
+                f"{path!r} needs a column `captions` or `label_name`; its columns are {', '.join(names)}"
+            )
+        table = pa.concat_tables([pq.read_table(f, columns=wanted) for f in files])
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {path!r} as parquet: {error}") from None
+    if not table.num_rows:
+        raise DataError(f"{path!r} holds no rows")
+    captions, labels = None, None
+    if "captions" in wanted or "caption" in wanted:
+        column = table["captions" if "captions" in wanted else "caption"].to_pylist()
+        captions = [[c] if isinstance(c, str) else list(c or ()) for c in column]
+    else:
+        labels = [str(name) for name in table["label_name"].to_pylist()]
+    return _checked(Source(Path(path).stem, weight, _ParquetImages(table["image"]), captions, labels), path)
+
+
+def _open_folder(folder: Path, weight: float) -> Source:
+    listing = next(
+        (
+            folder / n
+            for n in ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
+            if (folder / n).is_file()
+        ),
+        None,
+    )
+    if listing is None:
+        raise DataError(
+            f"{folder} needs a captions.csv, captions.jsonl, metadata.csv or metadata.jsonl in it"
+        )
+    rows = list(_rows(listing))
+    files: dict[str, list[str]] = {}
+    labels: dict[str, str] = {}
+    for number, row in enumerate(rows, start=1):
+        file = _first(row, ("file", "filename", "file_name", "image", "path"))
+        said = _first(row, ("captions", "caption", "text"))
+        if file is None or (said is None and "label_name" not in row):
+            raise DataError(
+                f"{listing}, row {number}: needs a file and a caption (or label_name); it has {sorted(row)}"
+            )
+        if not (folder / file).is_file():
+            raise DataError(f"{listing}, row {number}: there is no file {file!r} in {folder}")
+        if said is None:
+            labels[file] = str(row["label_name"])
+        files.setdefault(file, []).extend([] if said is None else ([said] if isinstance(said, str) else said))
+    if labels and len(labels) != len(files):
+        raise DataError(f"{listing} mixes rows with captions and rows with label_name")
+    images = _FolderImages([folder / f for f in files])
+    if labels:
+        return _checked(Source(folder.name, weight, images, None, [labels[f] for f in files]), str(folder))
+    return _checked(Source(folder.name, weight, images, list(files.values()), None), str(folder))
+
+
+def _rows(listing: Path) -> Iterator[dict[str, Any]]:
+    with listing.open(encoding="utf-8", newline="") as lines:
+        if listing.suffix == ".csv":
+            yield from csv.DictReader(lines)
+            return
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{listing}, line {number}: not JSON: {error}") from None
+                if not isinstance(row, dict):
+                    raise DataError(f"{listing}, line {number}: must be an object, is {line.strip()[:60]!r}")
+                yield row
+
+
+def _first(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((row[n] for n in names if row.get(n) not in (None, "")), None)
+
+
+def _checked(source: Source, path: str) -> Source:
+    if not len(source):
+        raise DataError(f"{path!r} holds no rows")
+    if source.captions is not None:
+        empty = next((i for i, said in enumerate(source.captions) if not any(s.strip() for s in said)), None)
+        if empty is not None:
+            raise DataError(f"{path!r}, row {empty}: has no caption")
+    return source
