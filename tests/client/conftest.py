@@ -88,10 +88,10 @@ class Script:
 
 
 class Services(
-    embedding_pb2_grpc.EmbeddingServiceServicer,  # type: ignore[misc]
-    model_pb2_grpc.ModelServiceServicer,  # type: ignore[misc]
-    collection_pb2_grpc.CollectionServiceServicer,  # type: ignore[misc]
-    point_pb2_grpc.PointServiceServicer,  # type: ignore[misc]
+    embedding_pb2_grpc.EmbeddingServiceServicer,
+    model_pb2_grpc.ModelServiceServicer,
+    collection_pb2_grpc.CollectionServiceServicer,
+    point_pb2_grpc.PointServiceServicer,
 ):
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -110,7 +110,11 @@ class Services(
         )
         first = not request.page_token
         model = model_pb2.ModelInfo(
-            name="a" if first else "b", dim=DIM, space_id="s", towers=[1, 2], limits=limits
+            name="a" if first else "b",
+            dim=DIM,
+            space_id="s",
+            towers=[model_pb2.TOWER_IMAGE, model_pb2.TOWER_TEXT],
+            limits=limits,
         )
         return model_pb2.ListModelsResponse(
             models=[model], next_page_token="2" if first else "", limits=limits

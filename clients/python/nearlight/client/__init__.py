@@ -1,78 +1,100 @@
-"""Python client for a Nearlight server, and the `nearlight` command."""
+"""Python client for a Nearlight server, and the `nearlight` command.
 
-from nearlight.client.async_client import AsyncClient
-from nearlight.client.errors import (
-    AlreadyExists,
-    Cancelled,
-    Forbidden,
-    InvalidInput,
-    ItemsFailed,
-    MessageTooLarge,
-    NearlightError,
-    NotFound,
-    NotReady,
-    Overloaded,
-    ServerFailure,
-    TooLate,
-    Unauthenticated,
-    Unsupported,
-    WrongSpace,
-)
-from nearlight.client.retry import RetryPolicy
-from nearlight.client.sync_client import Client
-from nearlight.client.transport import Connection, Tls
-from nearlight.client.values import (
-    Classification,
-    CollectionInfo,
-    EmbeddedInput,
-    Embeddings,
-    Hit,
-    ItemError,
-    Limits,
-    ModelInfo,
-    Point,
-    QueryResult,
-    Record,
-    ScoredLabel,
-    SearchInfo,
-    UpsertAck,
-    UpsertResult,
-)
+The names below are imported when they are first used: `nearlight --help` lives in this package too and has no
+use for gRPC and numpy, which take most of a second to load.
+"""
 
-__all__ = [
-    "AlreadyExists",
-    "AsyncClient",
-    "Cancelled",
-    "Classification",
-    "Client",
-    "CollectionInfo",
-    "Connection",
-    "EmbeddedInput",
-    "Embeddings",
-    "Forbidden",
-    "Hit",
-    "InvalidInput",
-    "ItemError",
-    "ItemsFailed",
-    "Limits",
-    "MessageTooLarge",
-    "ModelInfo",
-    "NearlightError",
-    "NotFound",
-    "NotReady",
-    "Overloaded",
-    "Point",
-    "QueryResult",
-    "Record",
-    "RetryPolicy",
-    "ScoredLabel",
-    "SearchInfo",
-    "ServerFailure",
-    "Tls",
-    "TooLate",
-    "Unauthenticated",
-    "Unsupported",
-    "UpsertAck",
-    "UpsertResult",
-    "WrongSpace",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nearlight.client.async_client import AsyncClient as AsyncClient
+    from nearlight.client.errors import AlreadyExists as AlreadyExists
+    from nearlight.client.errors import Cancelled as Cancelled
+    from nearlight.client.errors import Forbidden as Forbidden
+    from nearlight.client.errors import InvalidInput as InvalidInput
+    from nearlight.client.errors import ItemsFailed as ItemsFailed
+    from nearlight.client.errors import MessageTooLarge as MessageTooLarge
+    from nearlight.client.errors import NearlightError as NearlightError
+    from nearlight.client.errors import NotFound as NotFound
+    from nearlight.client.errors import NotReady as NotReady
+    from nearlight.client.errors import Overloaded as Overloaded
+    from nearlight.client.errors import ServerFailure as ServerFailure
+    from nearlight.client.errors import TooLate as TooLate
+    from nearlight.client.errors import Unauthenticated as Unauthenticated
+    from nearlight.client.errors import Unsupported as Unsupported
+    from nearlight.client.errors import WrongSpace as WrongSpace
+    from nearlight.client.retry import RetryPolicy as RetryPolicy
+    from nearlight.client.sync_client import Client as Client
+    from nearlight.client.transport import Connection as Connection
+    from nearlight.client.transport import Tls as Tls
+    from nearlight.client.values import Classification as Classification
+    from nearlight.client.values import CollectionInfo as CollectionInfo
+    from nearlight.client.values import EmbeddedInput as EmbeddedInput
+    from nearlight.client.values import Embeddings as Embeddings
+    from nearlight.client.values import Hit as Hit
+    from nearlight.client.values import ItemError as ItemError
+    from nearlight.client.values import Limits as Limits
+    from nearlight.client.values import ModelInfo as ModelInfo
+    from nearlight.client.values import Point as Point
+    from nearlight.client.values import QueryResult as QueryResult
+    from nearlight.client.values import Record as Record
+    from nearlight.client.values import ScoredLabel as ScoredLabel
+    from nearlight.client.values import SearchInfo as SearchInfo
+    from nearlight.client.values import UpsertAck as UpsertAck
+    from nearlight.client.values import UpsertResult as UpsertResult
+
+_HOMES = {
+    "AlreadyExists": "errors",
+    "AsyncClient": "async_client",
+    "Cancelled": "errors",
+    "Classification": "values",
+    "Client": "sync_client",
+    "CollectionInfo": "values",
+    "Connection": "transport",
+    "EmbeddedInput": "values",
+    "Embeddings": "values",
+    "Forbidden": "errors",
+    "Hit": "values",
+    "InvalidInput": "errors",
+    "ItemError": "values",
+    "ItemsFailed": "errors",
+    "Limits": "values",
+    "MessageTooLarge": "errors",
+    "ModelInfo": "values",
+    "NearlightError": "errors",
+    "NotFound": "errors",
+    "NotReady": "errors",
+    "Overloaded": "errors",
+    "Point": "values",
+    "QueryResult": "values",
+    "Record": "values",
+    "RetryPolicy": "retry",
+    "ScoredLabel": "values",
+    "SearchInfo": "values",
+    "ServerFailure": "errors",
+    "Tls": "transport",
+    "TooLate": "errors",
+    "Unauthenticated": "errors",
+    "Unsupported": "errors",
+    "UpsertAck": "values",
+    "UpsertResult": "values",
+    "WrongSpace": "errors",
+}
+
+__all__ = sorted(_HOMES)
+
+
+if not TYPE_CHECKING:  # where mypy sees it, it would take any misspelt name for good
+
+    def __getattr__(name: str) -> object:
+        """Imports a name from its module, once."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -9,9 +9,10 @@ from typing import Any, Self, Unpack
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
 from nearlight.client import points as point_plans
+from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
-from nearlight.client.transport import DEFAULT_ADDRESS, Connection
+from nearlight.client.transport import Connection
 from nearlight.client.values import (
     Classification,
     ClassifyOptions,

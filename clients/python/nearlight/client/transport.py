@@ -9,10 +9,10 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.errors import InvalidInput
 from nearlight.client.retry import RetryPolicy
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_SECONDS = 60.0
 
 

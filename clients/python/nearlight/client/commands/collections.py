@@ -1,0 +1,139 @@
+"""`nearlight collections list|info|create|delete`."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.terminal import (
+    JsonOption,
+    ServerOption,
+    TlsCaOption,
+    TokenOption,
+    connected,
+    print_json,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from nearlight.client import CollectionInfo
+
+app = typer.Typer(
+    help="List, show, create and delete collections.", no_args_is_help=True, rich_markup_mode="markdown"
+)
+
+NameArgument = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+
+
+@app.command("list")
+def list_all(
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the collections.
+
+    **Examples**
+
+    - `nearlight collections list`
+    - `nearlight collections list --json`
+    """
+    with connected(server, token, tls_ca) as client:
+        found = client.collections()
+    if as_json:
+        print_json([as_document(one) for one in found])
+        return
+    rows = [(one.name, one.count, one.dim, one.model or "-", created(one)) for one in found]
+    print_table(["collection", ">points", ">dim", "model", "created"], rows)
+
+
+@app.command()
+def info(
+    name: NameArgument,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one collection.
+
+    **Examples**
+
+    - `nearlight collections info photos`
+    - `nearlight collections info photos --json | jq .count`
+    """
+    with connected(server, token, tls_ca) as client:
+        show(client.collection(name), as_json)
+
+
+@app.command()
+def create(
+    name: NameArgument,
+    model: Annotated[str, typer.Option(help="Model to embed with. Default: the server's.")] = "",
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create an empty collection.
+
+    **Examples**
+
+    - `nearlight collections create photos`
+    - `nearlight collections create photos --model nearlight-tiny`
+    """
+    with connected(server, token, tls_ca) as client:
+        show(client.create_collection(name, model=model), as_json)
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a collection and its points, for good.
+
+    **Examples**
+
+    - `nearlight collections delete photos`
+    - `nearlight collections delete photos --yes`
+    """
+    with connected(server, token, tls_ca) as client:
+        if not yes:
+            count = client.collection(name).count
+            typer.confirm(f"Delete collection {name!r} with {count} points for good?", abort=True, err=True)
+        deleted = client.delete_collection(name)
+    if as_json:
+        print_json({"name": name, "deleted": deleted})
+    else:
+        typer.echo(f"deleted {name} with {deleted} points")
+
+
+def show(one: CollectionInfo, as_json: bool) -> None:
+    """Prints one collection."""
+    if as_json:
+        print_json(as_document(one))
+        return
+    document = {**as_document(one), "created_unix_ms": created(one)}
+    print_table(
+        ["field", "value"], [(key.removesuffix("_unix_ms"), value) for key, value in document.items()]
+    )
+
+
+def as_document(one: CollectionInfo) -> dict[str, Any]:
+    """Returns a collection as JSON."""
+    return dataclasses.asdict(one)
+
+
+def created(one: CollectionInfo) -> str:
+    """Returns when it was created, for people."""
+    return f"{datetime.fromtimestamp(one.created_unix_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
