@@ -2,16 +2,21 @@
 
 import gzip
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
+import numpy.typing as npt
 import onnx
 import open_clip
 import pytest
-from nearlight.bundle.clip_bpe import byte_characters, build_tokenizer_json
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from nearlight.bundle.clip_bpe import build_tokenizer_json, byte_characters
 from nearlight.bundle.folder import write_bundle
 from nearlight.bundle.manifest import ImagePreprocess, ImageTower, Manifest, Scoring, TextTower, Towers
 from nearlight.server.config import ServerConfig
@@ -24,8 +29,6 @@ from nearlight.v1 import (
     model_pb2_grpc,
     point_pb2_grpc,
 )
-from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
 
 DIM = 16
 SIDE_PX = 32
@@ -36,13 +39,19 @@ RAISES, GIVES_NAN = "~", "^"  # texts on which the tiny model fails; an all blac
 OPSET = 17
 
 
-def _model(nodes: list[onnx.NodeProto], name: str, dtype: int, shape: list[object], weights: dict[str, object]) -> bytes:
+def _model(
+    nodes: list[onnx.NodeProto],
+    name: str,
+    dtype: int,
+    shape: list[str | int | None],
+    weights: Mapping[str, npt.NDArray[Any]],
+) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, dtype, shape)],
         [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", DIM])],
-        [numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()],
+        [numpy_helper.from_array(value, key) for key, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
     onnx.checker.check_model(model)
@@ -89,16 +98,19 @@ def _token(character: str) -> int:
     return 256 + byte_characters().index(character)
 
 
-def write_tiny_bundle(out: Path, name: str, *, seed: int = 0, with_text: bool = True, scoring: str = "softmax") -> Path:
+def write_tiny_bundle(
+    out: Path, name: str, *, seed: int = 0, with_text: bool = True, scoring: str = "softmax"
+) -> Path:
     image = ImageTower(preprocess=ImagePreprocess(size_px=SIDE_PX), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     text = TextTower(context_length=CONTEXT, sot_id=SOT, eot_id=EOT, trimmable=True)
+    bias = -2.0 if scoring == "sigmoid" else 0.0
     manifest = Manifest(
         name=name,
         created="2026-11-23T00:00:00Z",
         dim=DIM,
         space_id="0" * 64,
         towers=Towers(image=image, text=text if with_text else None),
-        scoring=Scoring.model_validate({"kind": scoring, "logit_scale": 20.0, "logit_bias": -2.0 if scoring == "sigmoid" else 0.0}),
+        scoring=Scoring.model_validate({"kind": scoring, "logit_scale": 20.0, "logit_bias": bias}),
         opset=OPSET,
     )
     files: dict[str, bytes | Path] = {"image.onnx": image_graph(seed)}
@@ -110,6 +122,23 @@ def write_tiny_bundle(out: Path, name: str, *, seed: int = 0, with_text: bool = 
     return out
 
 
+@dataclass(frozen=True)
+class Tiny:
+    """What tests must know of the tiny bundles."""
+
+    dim: int = DIM
+    side_px: int = SIDE_PX
+    context: int = CONTEXT
+    raises: str = RAISES
+    gives_nan: str = GIVES_NAN
+    write: Callable[..., Path] = write_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    return Tiny()
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", "tiny")
@@ -117,7 +146,9 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sigmoid_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "sigmoid", "sigmoid", seed=5, scoring="sigmoid")
+    return write_tiny_bundle(
+        tmp_path_factory.mktemp("bundles") / "sigmoid", "sigmoid", seed=5, scoring="sigmoid"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +162,11 @@ def make_image(seed: int, *, size: tuple[int, int] = (40, 30), kind: str = "PNG"
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind)
     return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def new_image() -> Callable[..., bytes]:
+    return make_image
 
 
 @pytest.fixture(scope="session")

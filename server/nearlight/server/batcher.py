@@ -187,8 +187,8 @@ class Batcher:
         with self._changed:
             self.is_dead = True
             self._changed.notify_all()
-        self._fail_all(ModelFailure(f"{thread} died"))
         self._on_death(thread)
+        self._fail_all(ModelFailure(f"{thread} died"))
 
     def _fail_all(self, error: ServerError) -> None:
         with self._changed:

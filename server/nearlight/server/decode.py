@@ -83,11 +83,11 @@ class DecodePool:
             self._alive -= 1
             is_last = not self._alive
             held = self._held.pop(name, None)
+        self._on_death(name)
         if held:
             held.settle(ModelFailure(f"{name} died"))
         if is_last:
             self._fail_waiting(NotReady("decoding is out of service"))
-        self._on_death(name)
 
     def _fail_waiting(self, error: ServerError) -> None:
         with self._changed:

@@ -1,6 +1,7 @@
 """nearlight.v1.EmbeddingService."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -71,10 +72,10 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     ) -> AsyncIterator[embedding_pb2.EmbedStreamResponse]:
         """Embed batch after batch, replies in the order of the requests."""
         work = partial(self._embed_in_stream, patience=patience_of(context, waits_for_room=True))
-        async for reply in in_order(
-            request_iterator, work, in_flight=self._limits.max_stream_in_flight, stop=self._health.draining
-        ):
-            yield reply
+        in_flight, stop = self._limits.max_stream_in_flight, self._health.draining
+        async with aclosing(in_order(request_iterator, work, in_flight=in_flight, stop=stop)) as replies:
+            async for reply in replies:
+                yield reply
 
     async def Classify(
         self, request: embedding_pb2.ClassifyRequest, context: Context

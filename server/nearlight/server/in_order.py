@@ -1,7 +1,7 @@
 """Work on several messages of a stream at once, answer in their order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from nearlight.server.errors import NotReady
@@ -16,11 +16,11 @@ async def in_order(
     *,
     in_flight: int,
     stop: asyncio.Event,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result]:
     """Results in the order of the requests.
 
     A request is read only when there is room for it, so that flow control holds a fast sender, and a slow
-    reader of the results holds the sender too.
+    reader of the results holds the sender too. Close it (`aclosing`) to cancel what is in flight.
 
     Args:
         requests: the stream.

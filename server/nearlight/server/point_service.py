@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -66,10 +67,10 @@ class PointService(point_pb2_grpc.PointServiceServicer):
     ) -> AsyncIterator[point_pb2.UpsertStreamResponse]:
         """Write batch after batch: embedded side by side, committed and acknowledged in order."""
         work = partial(self._prepare_in_stream, patience=patience_of(context, waits_for_room=True))
-        async for sequence, batch in in_order(
-            request_iterator, work, in_flight=self._limits.max_stream_in_flight, stop=self._health.draining
-        ):
-            yield await self._commit_in_stream(sequence, batch)
+        in_flight, stop = self._limits.max_stream_in_flight, self._health.draining
+        async with aclosing(in_order(request_iterator, work, in_flight=in_flight, stop=stop)) as batches:
+            async for sequence, batch in batches:
+                yield await self._commit_in_stream(sequence, batch)
 
     async def Delete(self, request: point_pb2.DeleteRequest, context: Context) -> point_pb2.DeleteResponse:
         """Delete points by id."""

@@ -130,11 +130,7 @@ class Server:
             (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits)),
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
             (point_pb2_grpc.add_PointServiceServicer_to_server, points),
-            # Not built yet: the interceptor answers UNIMPLEMENTED and names the call.
-            (
-                maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server,
-                maintenance_pb2_grpc.MaintenanceServiceServicer(),
-            ),
+            (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, unbuilt),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health.servicer),
         ]
         for add, servicer in services:

@@ -1,0 +1,258 @@
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from nearlight.server.batcher import Batcher
+from nearlight.server.call import F32, Call, Caller, Embedded, Input, Outcome, Prepared, Route, Row, Work
+from nearlight.server.errors import Abandoned, ModelFailure, NotReady, TooLate
+
+DIM = 8
+MATRIX = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
+POISON, NAN, KILL = 1000, 2000, 3000
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing in the thread may survive it."""
+
+
+class Projection:
+    """rows (B, 4) → unit vectors; some numbers make it fail. A gate can hold it while the queue fills."""
+
+    dim = DIM
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[int]] = []
+        self.entered = threading.Semaphore(0)
+
+    def encode(self, rows: Row) -> F32:
+        self.batches.append([int(row[0]) for row in rows])
+        self.entered.release()
+        assert self.gate.wait(30)
+        if (rows[:, 0] == KILL).any():
+            raise Killed
+        if (rows[:, 0] == POISON).any():
+            raise RuntimeError("poisoned")
+        vectors = rows.astype(np.float32) @ MATRIX
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors[rows[:, 0] == NAN] = np.nan
+        return vectors
+
+
+@pytest.fixture
+def deaths() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def encoder() -> Projection:
+    return Projection()
+
+
+@pytest.fixture
+def batcher(encoder: Projection, deaths: list[str]) -> Iterator[Batcher]:
+    made = Batcher("test", encoder, max_batch=8, on_death=deaths.append)
+    yield made
+    encoder.gate.set()
+    made.close()
+
+
+def row(number: int) -> Row:
+    return np.array([number, 1, 2, 3], np.int64)
+
+
+def oracle(number: int) -> F32:
+    """The vector of a row that was never in a batch."""
+    vector = row(number).astype(np.float32) @ MATRIX
+    unit: F32 = vector / np.linalg.norm(vector)
+    return unit
+
+
+def submit(
+    batcher: Batcher, numbers: list[int], *, deadline: float | None = None, caller: Caller | None = None
+) -> Call:
+    call = Call(len(numbers), caller or Caller(), deadline)
+    route = Route(lambda item: Prepared(row(0)), batcher.put)
+    for i, number in enumerate(numbers):
+        batcher.put(Work(call, i, Input("text", "", f"inputs[{i}]"), route, row(number)))
+    return call
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110  the thread that makes it true knows no asyncio
+        await asyncio.sleep(0.001)
+
+
+def check(outcomes: list[Outcome], numbers: list[int]) -> None:
+    for outcome, number in zip(outcomes, numbers, strict=True):
+        if number == POISON:
+            assert isinstance(outcome, ModelFailure)
+        elif number == NAN:
+            assert isinstance(outcome, ModelFailure)
+            assert "not finite" in str(outcome)
+        else:
+            assert isinstance(outcome, Embedded)
+            np.testing.assert_allclose(outcome.vector, oracle(number), atol=1e-6)
+
+
+async def test_a_vector_does_not_depend_on_its_batch_mates_and_order_is_kept(batcher: Batcher) -> None:
+    rng = random.Random(0)
+    wanted = [[rng.randrange(1, 900) for _ in range(rng.randrange(1, 30))] for _ in range(60)]
+    calls = [submit(batcher, numbers) for numbers in wanted]
+    for call, numbers in zip(calls, wanted, strict=True):
+        check(list(await call.joined()), numbers)
+
+
+async def test_an_idle_engine_starts_at_once_and_the_queue_fills_while_it_runs(
+    batcher: Batcher, encoder: Projection
+) -> None:
+    encoder.gate.clear()
+    first = submit(batcher, [1])
+    encoder.entered.acquire()
+    rest = [submit(batcher, [n]) for n in range(2, 20)]
+    encoder.gate.set()
+    await asyncio.gather(*(call.joined() for call in [first, *rest]))
+    assert encoder.batches[0] == [1]
+    assert encoder.batches[1:] == [list(range(2, 10)), list(range(10, 18)), [18, 19]]
+
+
+async def test_one_full_batch_is_gathered_while_the_engine_runs(
+    batcher: Batcher, encoder: Projection
+) -> None:
+    encoder.gate.clear()
+    first = submit(batcher, [1])
+    encoder.entered.acquire()
+    rest = submit(batcher, list(range(2, 22)))
+    await until(lambda: batcher._ahead is not None)
+    assert batcher._ahead is not None
+    assert batcher._ahead.rows.shape == (8, 4)
+    assert len(batcher._queue) == 12
+    encoder.gate.set()
+    await asyncio.gather(first.joined(), rest.joined())
+
+
+@pytest.mark.parametrize("bad", [[3], [0], [19], [1, 2, 3, 15], list(range(20))])
+async def test_a_failing_batch_is_halved_until_only_the_poisoned_inputs_fail(
+    batcher: Batcher, bad: list[int]
+) -> None:
+    numbers = [POISON if i in bad else i + 1 for i in range(20)]
+    check(list(await submit(batcher, numbers).joined()), numbers)
+    check(list(await submit(batcher, [5, 6]).joined()), [5, 6])
+
+
+async def test_a_vector_that_is_not_finite_fails_its_input_alone(batcher: Batcher) -> None:
+    numbers = [1, NAN, 3, 4, NAN, 6]
+    check(list(await submit(batcher, numbers).joined()), numbers)
+
+
+async def test_a_bulk_caller_does_not_starve_a_single_one(batcher: Batcher, encoder: Projection) -> None:
+    encoder.gate.clear()
+    bulk = submit(batcher, [n + 1 for n in range(200)])
+    encoder.entered.acquire()
+    await until(lambda: batcher._ahead is not None)
+    single = submit(batcher, [777])
+    encoder.gate.set()
+    check(list(await single.joined()), [777])
+    await bulk.joined()
+    position = next(i for i, batch in enumerate(encoder.batches) if 777 in batch)
+    assert position <= 2  # behind the running batch and the one gathered ahead
+
+
+async def test_expired_and_cancelled_inputs_cost_nothing(batcher: Batcher, encoder: Projection) -> None:
+    encoder.gate.clear()
+    running = submit(batcher, [1])
+    encoder.entered.acquire()
+    late = submit(batcher, [2, 3], deadline=time.monotonic() - 1)
+    left = submit(batcher, [4])
+    left.cancel()
+    wanted = submit(batcher, [5])
+    encoder.gate.set()
+    await asyncio.gather(running.joined(), wanted.joined())
+    assert encoder.batches == [[1], [5]]
+    assert all(isinstance(outcome, TooLate) for outcome in late._outcomes)
+    assert isinstance(left._outcomes[0], Abandoned)
+
+
+async def test_a_deadline_is_kept_while_the_engine_is_busy(batcher: Batcher, encoder: Projection) -> None:
+    encoder.gate.clear()
+    call = submit(batcher, [1], deadline=time.monotonic() + 0.001)
+    with pytest.raises(TooLate):
+        await call.joined()
+
+
+async def test_a_thread_that_dies_fails_everything_it_owned_and_says_so(
+    batcher: Batcher, encoder: Projection, deaths: list[str]
+) -> None:
+    encoder.gate.clear()
+    dying = submit(batcher, [KILL, 1])
+    encoder.entered.acquire()
+    waiting = submit(batcher, list(range(1, 40)))
+    await until(lambda: batcher._ahead is not None)
+    encoder.gate.set()
+    for call in (dying, waiting):
+        assert all(isinstance(outcome, ModelFailure) for outcome in await call.joined())
+    assert deaths == ["test engine"]
+    assert batcher.is_dead
+    [outcome] = await submit(batcher, [1]).joined()
+    assert isinstance(outcome, NotReady)
+
+
+async def test_the_gathering_thread_may_die_too(
+    batcher: Batcher, encoder: Projection, deaths: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder.gate.clear()
+    running = submit(batcher, [1])
+    encoder.entered.acquire()
+
+    def die(works: list[Work]) -> None:
+        raise Killed
+
+    monkeypatch.setattr(batcher, "_gather", die)
+    waiting = submit(batcher, list(range(1, 30)))
+    assert all(isinstance(outcome, ModelFailure) for outcome in await waiting.joined())
+    encoder.gate.set()
+    await running.joined()
+    assert deaths == ["test gather"]
+
+
+async def test_closing_refuses_what_waits(encoder: Projection) -> None:
+    batcher = Batcher("test", encoder, max_batch=2, on_death=lambda stage: None)
+    encoder.gate.clear()
+    running = submit(batcher, [1])
+    encoder.entered.acquire()
+    waiting = submit(batcher, [2, 3, 4, 5, 6])
+    closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+    await until(lambda: batcher._is_closed)
+    encoder.gate.set()
+    await closing
+    check(list(await running.joined()), [1])
+    assert all(isinstance(outcome, NotReady) for outcome in await waiting.joined())
+
+
+async def test_two_hundred_callers_who_cancel_at_random(batcher: Batcher) -> None:
+    rng = random.Random(1)
+
+    async def caller(number: int) -> bool:
+        numbers = [number + 1] * rng.randrange(1, 9)
+        call = submit(batcher, numbers)
+        joined = asyncio.ensure_future(call.joined())
+        if rng.random() < 0.5:
+            await asyncio.sleep(rng.random() * 0.01)
+            call.cancel()
+            batcher.discard(call)
+            joined.cancel()
+            await asyncio.gather(joined, return_exceptions=True)
+            return False
+        check(list(await joined), numbers)
+        return True
+
+    answered = await asyncio.gather(*(caller(n) for n in range(200)))
+    assert 0 < sum(answered) < 200
+    assert len(batcher._queue) == 0
+    check(list(await submit(batcher, [7]).joined()), [7])
