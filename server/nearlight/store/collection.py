@@ -7,15 +7,17 @@ scroll each see one committed state of the collection.
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from nearlight.store import exact, rows
+from nearlight.store import rows
 from nearlight.store.errors import CollectionNotFound, InvalidQuery, StoreClosed, WrongSpace, shown
-from nearlight.store.exact import Found, Span
+from nearlight.store.exact import Found, Scanner, Span
 from nearlight.store.ids import key_of
 from nearlight.store.points import F32, CollectionInfo, Hit, Point, PointId, Record
 from nearlight.store.readers import Readers
@@ -27,18 +29,26 @@ from nearlight.store.writer import Transaction, Writer
 MAX_LIMIT = 2**31 - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the collections of one store share."""
+
+    writer: Writer
+    readers: Readers
+    scanner: Scanner
+
+
 class Collection:
     """A handle on one collection; get it from a `Store`. Its methods block and any thread may call them."""
 
-    def __init__(
-        self, info: CollectionInfo, place: Place, head: Head, writer: Writer, readers: Readers
-    ) -> None:
+    def __init__(self, info: CollectionInfo, place: Place, head: Head, shared: Shared) -> None:
         """Made by the store, with the vectors already in `head`."""
         self._first_info = info
         self._place = place
         self._head = head
-        self._writer = writer
-        self._readers = readers
+        self._writer = shared.writer
+        self._readers = shared.readers
+        self._scanner = shared.scanner
         self._last_seq = info.last_seq
         self._gone: CollectionNotFound | StoreClosed | None = None
 
@@ -195,21 +205,18 @@ class Collection:
         if score_threshold is not None and not isfinite(score_threshold):
             raise InvalidQuery("score_threshold", str(score_threshold), "it must be a finite number")
         span = Span(limit, offset, score_threshold)
-        found = exact.search(self._head.view, vectors, span, with_vectors=with_vectors)
+        found = self._scanner.search(self._head.view, vectors, span, with_vectors=with_vectors)
         with self._readers.snapshot() as connection:
             hits = self._hits(rows.by_seqs(connection, self._place, _all_seqs(found)), found, with_payload)
         if hits is not None:
             return hits
         # A hit was replaced or deleted since: take view and database at the same commit.
-        with self._writer.publishing:
-            snapshot = self._readers.snapshot()
-            connection = snapshot.__enter__()
-            view = self._head.view
-        try:
-            found = exact.search(view, vectors, span, with_vectors=with_vectors)
+        with ExitStack() as held:
+            with self._writer.publishing:
+                connection = held.enter_context(self._readers.snapshot())
+                view = self._head.view
+            found = self._scanner.search(view, vectors, span, with_vectors=with_vectors)
             hits = self._hits(rows.by_seqs(connection, self._place, _all_seqs(found)), found, with_payload)
-        finally:
-            snapshot.__exit__(None, None, None)
         self._check_here()
         if hits is None:
             raise AssertionError("view and database differ at the same commit")

@@ -1,21 +1,25 @@
 """Exact search over a read view.
 
-FAISS proposes, float64 disposes. FAISS scans each chunk for more rows than asked; its float32 scores depend
-in their last bits on the batch and on a row's place, so the best rows are scored again in float64, one way
-for every batch size. Results are sorted by score, then by seq: the same view gives the same answer, ties
-included. A scan that might have missed a row (many near-equal scores, many dead rows) is seen by its bound
-and repeated wider.
+FAISS scans each chunk for more rows than asked, then scores what it found once more, row by row: the scan's
+float32 scores depend in their last bits on the batch and on a row's place, these do not. Results are sorted
+by score, then by seq, so the same view gives the same answer in every batch, ties included. A scan that might
+have missed a row (many near-equal scores, many dead rows) is seen by its bound and repeated wider.
 
-Two scans, by measurement (FAISS 1.15, 2 cores, 100k x 512): up to 4 queries the sequential scan with a bitmap
-selector (7 ms per query against 15 to 40 without selector), beyond it the matrix product (45 ms for 64
-queries against 250). The matrix product knows no selector: dead rows are dropped after it.
+Two scans, by measurement (FAISS 1.15, 2 cores, 100k x 512): up to 4 queries row by row with a bitmap selector
+(7 ms per query against 15 to 40 without selector), beyond it the matrix product (45 ms for 64 queries against
+250). The matrix product knows no selector: dead rows are dropped after it.
+
+Chunks are scanned by threads of our own, in each of which OpenMP has one thread: OpenMP's workers spin while
+they wait, and beside another busy process that made a search 10 to 30 times slower.
 """
 
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from nearlight.store.points import F32, I64
 from nearlight.store.view import ChunkView, ReadView
@@ -26,10 +30,7 @@ faiss.cvar.distance_compute_blas_threshold = 20
 _MAX_SCAN_QUERIES = 4
 _QUERY_BLOCK = 256
 _PROPOSALS_AT_ONCE = 2**22
-_RESCORE_BLOCK = 4096
 _WIDEN = 4
-
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,12 @@ class Found:
 
 @dataclass(slots=True, eq=False)
 class _Proposals:
-    """What one chunk proposed for the queries of a block, sorted by falling approximate score.
+    """What one chunk proposed for the queries of a block, in no order.
 
     Attributes:
-        scores: (Q, K'), -inf where there is nothing, or only a dead row.
-        rows: (Q, K').
-        bound: (Q,) no row that was not proposed has a higher approximate score; -inf when there is none.
+        scores: (Q, K), -inf where there is nothing, or only a dead row.
+        rows: (Q, K).
+        bound: (Q,) no row that was not proposed was scanned with a higher score; -inf when there is none.
     """
 
     scores: F32
@@ -77,86 +78,91 @@ class _Proposals:
     bound: F32
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Candidates:
-    """Rows with exact scores, in no order; each array is (C,).
+class Scanner:
+    """The threads that scan; one serves all collections of a store, and any thread may call `search`."""
 
-    Attributes:
-        owners: the query's place in the block.
-        chunks: the chunk's place in the view.
-        rows: the row in the chunk.
-        seqs: its seq.
-        scores: its score.
-    """
+    def __init__(self, n_threads: int | None = None) -> None:
+        """Start with this many threads, by default one per CPU of the process."""
+        self._threads = ThreadPoolExecutor(
+            n_threads or len(os.sched_getaffinity(0)),
+            thread_name_prefix="nearlight-store-scan",
+            initializer=faiss.omp_set_num_threads,
+            initargs=(1,),  # OpenMP keeps this setting per thread
+        )
 
-    owners: I64
-    chunks: I64
-    rows: I64
-    seqs: I64
-    scores: F32
+    def close(self) -> None:
+        """Stop the threads."""
+        self._threads.shutdown()
 
+    def search(self, view: ReadView, queries: F32, span: Span, *, with_vectors: bool = False) -> list[Found]:
+        """Find the nearest rows by cosine similarity.
 
-def search(view: ReadView, queries: F32, span: Span, *, with_vectors: bool = False) -> list[Found]:
-    """Find the nearest rows by cosine similarity.
+        Args:
+            view: the state to search.
+            queries: (Q, D) unit length.
+            span: which of the ordered rows to return.
+            with_vectors: return the rows' vectors too.
 
-    Args:
-        view: the state to search.
-        queries: (Q, D) unit length.
-        span: which of the ordered rows to return.
-        with_vectors: return the rows' vectors too.
+        Returns:
+            One `Found` per query, of rows ordered by score descending, then seq ascending.
+        """
+        wanted = min(span.offset + span.limit, view.n_alive)
+        if wanted <= span.offset:
+            return [_nothing(view.dim, with_vectors) for _ in queries]
+        n_at_once = max(1, min(_QUERY_BLOCK, _PROPOSALS_AT_ONCE // (wanted * len(view.chunks))))
+        found: list[Found] = []
+        for at in range(0, len(queries), n_at_once):
+            block = np.ascontiguousarray(queries[at : at + n_at_once])  # (Q, D)
+            proposals = self._propose_all(view, block, wanted, span.score_threshold)
+            found += _best(view, proposals, wanted, span, with_vectors)
+        return found
 
-    Returns:
-        One `Found` per query, of rows ordered by score descending, then seq ascending.
-    """
-    wanted = min(span.offset + span.limit, view.n_alive)
-    if wanted <= span.offset:
-        return [_nothing(view.dim, with_vectors) for _ in queries]
-    n_at_once = max(1, min(_QUERY_BLOCK, _PROPOSALS_AT_ONCE // (wanted * len(view.chunks))))
-    found: list[Found] = []
-    for at in range(0, len(queries), n_at_once):
-        block = np.ascontiguousarray(queries[at : at + n_at_once])
-        floor, proposals = _propose_all(view, block, wanted, span.score_threshold)
-        candidates = _rescored(view, block, proposals, floor)
-        found += _cut(view, candidates, len(block), wanted, span, with_vectors)
-    return found
-
-
-def _propose_all(
-    view: ReadView, queries: F32, wanted: int, score_threshold: float | None
-) -> tuple[F64, list[_Proposals]]:
-    """Proposals that surely hold the best `wanted` rows, and the least approximate score these have."""
-    n_queries, dim = queries.shape
-    # A float32 dot product of unit vectors errs by at most dim * 2^-24 in any order of summation; twice, and
-    # rounding.
-    tolerance = 2 * (dim + 2) * 2.0**-24
-    k = wanted + max(16, wanted // 4)
-    proposals = [_propose(chunk, queries, k, select=n_queries <= _MAX_SCAN_QUERIES) for chunk in view.chunks]
-    while True:
-        floor = _kth_best(np.concatenate([p.scores for p in proposals], axis=1), wanted) - tolerance  # (Q,)
-        if score_threshold is not None:
-            floor = np.maximum(floor, score_threshold - tolerance)
-        unsure = [np.flatnonzero((p.bound >= floor) & (p.bound > -np.inf)) for p in proposals]
-        if not any(len(some) for some in unsure):
-            return floor, proposals
-        k *= _WIDEN
-        for chunk, proposed, some in zip(view.chunks, proposals, unsure, strict=True):
-            if len(some):
-                _replace(proposed, some, _propose(chunk, queries[some], k, select=True))
+    def _propose_all(
+        self, view: ReadView, queries: F32, wanted: int, score_threshold: float | None
+    ) -> list[_Proposals]:
+        """Proposals of every chunk that surely hold the best `wanted` rows above the threshold."""
+        # A float32 dot product of unit vectors errs by at most dim * 2^-24 in any order of summation; the
+        # scan's
+        # score and ours may differ by twice that.
+        tolerance = np.float32(2 * (view.dim + 2) * 2.0**-24)
+        k = wanted + max(16, wanted // 4)
+        select = len(queries) <= _MAX_SCAN_QUERIES
+        tasks = [self._threads.submit(_propose, chunk, queries, k, select=select) for chunk in view.chunks]
+        proposals = [task.result() for task in tasks]
+        while True:
+            floor = _kth_best(proposals, wanted)  # (Q,)
+            if score_threshold is not None:
+                floor = np.maximum(floor, np.float32(score_threshold))
+            unsure = [np.flatnonzero((p.bound >= floor - tolerance) & (p.bound > -np.inf)) for p in proposals]
+            again = [i for i, some in enumerate(unsure) if len(some)]
+            if not again:
+                return proposals
+            k *= _WIDEN
+            tasks = [
+                self._threads.submit(_propose, view.chunks[i], queries[unsure[i]], k, select=True)
+                for i in again
+            ]
+            for i, task in zip(again, tasks, strict=True):
+                _replace(proposals[i], unsure[i], task.result())
 
 
 def _propose(chunk: ChunkView, queries: F32, k: int, *, select: bool) -> _Proposals:
     """Scan one chunk for its k best rows per query: live rows one by one, or all rows by matrix product."""
     n_queries, dim = queries.shape
     k = min(k, chunk.n_rows)
-    scores = np.empty((n_queries, k), np.float32)
+    scanned = np.empty((n_queries, k), np.float32)
     rows = np.empty((n_queries, k), np.int64)
+    x, y, best, labels = (faiss.swig_ptr(array) for array in (queries, chunk.vectors, scanned, rows))
     selector = faiss.IDSelectorBitmap(len(chunk.alive), faiss.swig_ptr(chunk.alive)) if select else None
-    x, y, best, labels = (faiss.swig_ptr(array) for array in (queries, chunk.vectors, scores, rows))
     faiss.knn_inner_product(x, y, dim, n_queries, chunk.n_rows, k, best, labels, selector)
     n_candidates = chunk.n_rows - chunk.n_dead if select else chunk.n_rows
-    bound = scores[:, -1].copy() if k < n_candidates else np.full(n_queries, -np.inf, np.float32)
-    missing = rows < 0
+    bound = scanned[:, -1] if k < n_candidates else np.full(n_queries, -np.inf, np.float32)
+    missing = rows < 0  # a selector may leave fewer than k
     rows[missing] = 0
+    scores = np.empty((n_queries, k), np.float32)
+    score_rows = faiss.fvec_inner_products_by_idx  # type: ignore[attr-defined]  # its stubs lack it
+    score_rows(faiss.swig_ptr(scores), x, y, labels, dim, n_queries, k)
+    np.clip(scores, -1, 1, out=scores)
     scores[missing | ~chunk.is_alive(rows)] = -np.inf
     return _Proposals(scores, rows, bound)
 
@@ -172,52 +178,37 @@ def _replace(old: _Proposals, queries: I64, new: _Proposals) -> None:
     old.bound[queries] = new.bound
 
 
-def _kth_best(scores: F32, k: int) -> F64:
-    """(Q,) the k-th highest of each row of (Q, M), -inf when there are fewer."""
+def _kth_best(proposals: Sequence[_Proposals], k: int) -> F32:
+    """(Q,) the k-th highest score of each query over all chunks, -inf when there are fewer."""
+    scores = np.concatenate([p.scores for p in proposals], axis=1)  # (Q, M)
     if scores.shape[1] < k:
-        return np.full(len(scores), -np.inf)
-    return np.partition(scores, scores.shape[1] - k, axis=1)[:, -k].astype(np.float64)
+        return np.full(len(scores), -np.inf, np.float32)
+    return np.partition(scores, scores.shape[1] - k, axis=1)[:, -k]
 
 
-def _rescored(view: ReadView, queries: F32, proposals: list[_Proposals], floor: F64) -> _Candidates:
-    """The proposals that may be among the best, with their exact scores."""
-    parts: list[_Candidates] = []
-    for number, (chunk, proposed) in enumerate(zip(view.chunks, proposals, strict=True)):
-        owners, columns = np.nonzero((proposed.scores >= floor[:, None]) & (proposed.scores > -np.inf))
-        rows = proposed.rows[owners, columns]  # (C,)
-        scores = np.empty(len(rows), np.float32)  # (C,)
-        for at in range(0, len(rows), _RESCORE_BLOCK):
-            some = slice(at, at + _RESCORE_BLOCK)
-            wide, query = (
-                chunk.vectors[rows[some]].astype(np.float64),
-                queries[owners[some]].astype(np.float64),
-            )
-            # A product and a sum per row, not a matrix product: a score cannot depend on the other rows.
-            scores[some] = np.clip(np.einsum("cd,cd->c", wide, query), -1, 1)
-        parts.append(_Candidates(owners, np.full(len(rows), number), rows, chunk.seqs[rows], scores))
-    return _Candidates(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in _Candidates.__slots__)
-    )
-
-
-def _cut(
-    view: ReadView, candidates: _Candidates, n_queries: int, wanted: int, span: Span, with_vectors: bool
+def _best(
+    view: ReadView, proposals: Sequence[_Proposals], wanted: int, span: Span, with_vectors: bool
 ) -> list[Found]:
-    """Sort the candidates of each query and keep those of the span."""
-    order = np.lexsort((candidates.seqs, -candidates.scores, candidates.owners))
+    """Sort the proposals of each query and keep those of the span."""
+    scores = np.concatenate([p.scores for p in proposals], axis=1)  # (Q, M)
+    rows = np.concatenate([p.rows for p in proposals], axis=1)  # (Q, M)
+    chunks = np.repeat(np.arange(len(proposals)), [p.scores.shape[1] for p in proposals])  # (M,)
+    seqs = np.concatenate(
+        [c.seqs[p.rows] for c, p in zip(view.chunks, proposals, strict=True)], axis=1
+    )  # (Q, M)
+    lowest = _kth_best(proposals, wanted)  # (Q,)
     if span.score_threshold is not None:
-        order = order[candidates.scores[order] >= span.score_threshold]
-    bounds = np.searchsorted(candidates.owners[order], np.arange(n_queries + 1))
+        lowest = np.maximum(lowest, np.float32(span.score_threshold))
+    kept = (scores >= lowest[:, None]) & (scores > -np.inf)  # (Q, M)
     found = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        kept = order[start:stop][span.offset : wanted]
-        vectors = np.empty((len(kept), view.dim), np.float32) if with_vectors else None  # (K, D)
+    for query in range(len(scores)):
+        some = np.flatnonzero(kept[query])
+        order = some[np.lexsort((seqs[query, some], -scores[query, some]))][span.offset : wanted]  # (K,)
+        vectors = np.empty((len(order), view.dim), np.float32) if with_vectors else None  # (K, D)
         if vectors is not None:
-            for i, (chunk, row) in enumerate(
-                zip(candidates.chunks[kept], candidates.rows[kept], strict=True)
-            ):
-                vectors[i] = view.chunks[chunk].vectors[row]
-        found.append(Found(candidates.seqs[kept], candidates.scores[kept], vectors))
+            for i, place in enumerate(order):
+                vectors[i] = view.chunks[chunks[place]].vectors[rows[query, place]]
+        found.append(Found(seqs[query, order], scores[query, order], vectors))
     return found
 
 

@@ -24,9 +24,10 @@ FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.s
 WHERE points.collection_id = ? ORDER BY points.seq
 """
 _BY_ID = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id = ?"
+# CROSS JOIN fixes the order of the loops: one look-up for each wanted seq, never a scan of the collection.
 _BY_SEQ = """
-SELECT seq, points.id, payload, checksum FROM json_each(?) AS wanted JOIN points ON points.seq = wanted.value
-WHERE collection_id = ?
+SELECT seq, points.id, payload, checksum
+FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value WHERE +collection_id = ?
 """
 _SCROLL = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? ORDER BY id LIMIT ?"
 _SCROLL_AFTER = (

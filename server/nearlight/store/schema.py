@@ -13,7 +13,7 @@ from nearlight.store.errors import StoreCorrupt, StoreError, StoreTooNew, from_s
 DATABASE_FILE = "store.sqlite3"
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x4E4C5354  # "NLST", in the header of the file
-PAGE_BYTES = 8192
+PAGE_BYTES = 16_384  # a leaf holds 7 vectors of 512 floats; with 4,096 bytes the file is 1.7 times as large
 _WAL_LIMIT_BYTES = 64 * 2**20
 
 _TABLES = """

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nearlight.store import rows
-from nearlight.store.collection import Collection
+from nearlight.store.collection import Collection, Shared
 from nearlight.store.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -23,6 +23,7 @@ from nearlight.store.errors import (
     from_sqlite,
     shown,
 )
+from nearlight.store.exact import Scanner
 from nearlight.store.lock import FolderLock
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
@@ -45,18 +46,26 @@ FROM collections JOIN spaces USING (space_no) WHERE name IS NOT NULL ORDER BY na
 class Store:
     """The collections of one data folder. All methods block and may be called from any thread."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, lock: FolderLock) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, lock: FolderLock, n_threads: int | None
+    ) -> None:
         """Made by `open`, which loads the collections next."""
         self._lock = lock
         self._readers = Readers(path)
         self._writer = Writer(connection, rows.reclaim_step)
+        self._scanner = Scanner(n_threads)
+        self._shared = Shared(self._writer, self._readers, self._scanner)
         self._collections: dict[str, Collection] = {}
         self._changing = threading.Lock()  # guards the dict; never held while waiting for the writer
         self._closed = False
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, *, n_threads: int | None = None) -> Self:
         """Open a data folder, or make a new one, and load its vectors into memory.
+
+        Args:
+            folder: made if it does not exist; on a local disk.
+            n_threads: threads that scan vectors, by default one per CPU of the process.
 
         Raises:
             StoreLocked: another process has it open; names its pid.
@@ -71,7 +80,12 @@ class Store:
             raise StoreError(f"cannot use the data folder {folder}: {error}") from error
         path = folder / DATABASE_FILE
         try:
-            store = cls(open_database(path), path, lock)
+            connection = open_database(path)
+            try:
+                store = cls(connection, path, lock, n_threads)
+            except BaseException:
+                connection.close()
+                raise
         except BaseException:
             lock.release()
             raise
@@ -92,6 +106,7 @@ class Store:
         self._writer.close()
         for collection in collections:
             collection.leave(StoreClosed("the store was closed"))
+        self._scanner.close()
         self._readers.close()
         self._lock.release()
 
@@ -139,7 +154,7 @@ class Store:
         def publish(place: Place) -> None:
             info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0)
             with self._changing:
-                self._collections[name] = Collection(info, place, Head(dim), self._writer, self._readers)
+                self._collections[name] = Collection(info, place, Head(dim), self._shared)
 
         place = self._writer.run(write, publish)
         made = self.collection(name)
@@ -206,7 +221,7 @@ class Store:
                     info = CollectionInfo(
                         name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
                     )
-                    self._collections[name] = Collection(info, place, head, self._writer, self._readers)
+                    self._collections[name] = Collection(info, place, head, self._shared)
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error
 

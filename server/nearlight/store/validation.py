@@ -14,7 +14,7 @@ from nearlight.store.errors import InvalidPoint, shown
 from nearlight.store.ids import Key, key_of
 from nearlight.store.points import F32, I64, Point
 
-MAX_PAYLOAD_BYTES = 2**20
+MAX_PAYLOAD_BYTES = 2**20  # as UTF-8 JSON
 MAX_PAYLOAD_DEPTH = 64
 _ALREADY_UNIT = 1e-6  # closer than this a vector keeps its bits, so that get → upsert changes nothing
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from nearlight.store.errors import StoreClosed, StoreError, from_sqlite
+from nearlight.store.errors import StoreClosed, StoreCorrupt, StoreError, from_sqlite
 
 T = TypeVar("T")
 _MAX_GROUP_ROWS = 20_000
@@ -29,9 +29,10 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Continue after the highest seq that was ever given out."""
         self.connection = connection
-        (self._last_seq,) = connection.execute(
-            "SELECT seq FROM sqlite_sequence WHERE name = 'points'"
-        ).fetchone()
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'points'").fetchone()
+        if row is None:
+            raise StoreCorrupt("the database has lost its sequence of seqs")
+        self._last_seq: int = row[0]
 
     def new_seqs(self, n: int) -> range:
         """The next n seqs. They are never given again, even when the request fails."""
