@@ -23,9 +23,9 @@ SUMMARIES = {
     "collections": "List, show, create and delete collections.",
     "models": "List the models a server has loaded.",
     "train": "Train an encoder.",
-    "evaluate": "Measure a training run or a bundle.",
-    "export": "Make a bundle of a training run or a public model.",
-    "bundle": "Look at bundles and verify them.",
+    "evaluate": "Measure a run or a bundle: zero-shot accuracy, or retrieval both ways.",
+    "export": "Turn a trained or public model into a bundle, after proving that both give the same vectors.",
+    "bundle": "Look at, verify and list models on disk.",
 }
 
 # The extra whose packages a subcommand needs.

@@ -83,7 +83,7 @@ def input_for_wire(source: Input) -> input_pb2.Input:
 def vector_for_wire(vector: npt.ArrayLike) -> vector_pb2.Vector:
     """Returns a vector (D,) as little-endian float32."""
     try:
-        numbers = np.ascontiguousarray(vector, dtype="<f4")  # (D,)
+        numbers = np.asarray(vector, dtype="<f4")  # (D,)
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"a vector of {describe(vector)} is not numbers: {error}") from None
     if numbers.ndim != 1 or numbers.size == 0:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 if TYPE_CHECKING:
@@ -155,6 +156,6 @@ def _retry_delay_seconds(metadata: Any) -> float | None:
             details = status_pb2.Status.FromString(value).details
             if any(detail.Unpack(info) for detail in details):
                 return float(info.retry_delay.seconds + info.retry_delay.nanos / 1e9)
-        except ValueError:  # protobuf's DecodeError is one: a proxy's own bytes under this key
+        except DecodeError:  # a proxy's own bytes under this key
             return None
     return None

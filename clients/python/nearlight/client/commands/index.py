@@ -50,9 +50,9 @@ def index(
 ) -> None:
     """Put a folder or a parquet file of images into a collection.
 
-    Folders are read deep (jpg, png, webp, gif, bmp, tiff; hidden files are left out); ids are relative paths.
-    The collection is made where it is missing. A second run sends only what is new or has changed, and
-    removes nothing. Ctrl-C loses nothing: run the same command again to go on. The exit code is 1 where a file could
+    Folders are read deep (jpg, png, webp, gif, bmp, tiff; not hidden files); ids are relative paths. The
+    collection is made where it is missing. A second run sends only what is new or has changed, and removes
+    nothing. Ctrl-C loses nothing: run the same command again to go on. The exit code is 1 where a file could
     not be indexed.
 
     **Examples**

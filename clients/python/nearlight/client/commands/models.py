@@ -34,18 +34,16 @@ def models(
     if as_json:
         print_json([dataclasses.asdict(model) for model in found])
         return
-    headers = ["model", ">dim", "towers", ">image px", ">context", "precision", "runs on", "state", "space"]
+    headers = ["model", ">dim", "towers", ">image px", ">tokens", "precision", "runs on"]
     rows = [
         (
             model.name + (" (default)" if model.is_default else ""),
             model.dim,
-            ", ".join(model.towers),
+            "+".join(model.towers),
             model.image_px,
             model.context_length or "-",
             model.precision,
-            model.provider.removesuffix("ExecutionProvider"),
-            model.state,
-            model.space_id[:12],
+            model.provider.removesuffix("ExecutionProvider") if model.state == "ready" else model.state,
         )
         for model in found
     ]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from nearlight.client import Client, NearlightError
 
+PIPE_COLUMNS = 160
+
 ServerOption = Annotated[
     str,
     typer.Option(
@@ -85,7 +87,9 @@ def console(*, stderr: bool = False) -> Console:
     """Returns a rich console of stdout, or of stderr."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    found = Console(stderr=stderr, highlight=False)
+    # In a pipe rich assumes 80 columns and would fold ids that something else is to read.
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=PIPE_COLUMNS)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:

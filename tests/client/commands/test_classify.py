@@ -1,0 +1,59 @@
+"""`nearlight classify`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    (tmp_path / "even.jpg").write_bytes(b"four")
+    (tmp_path / "odd.jpg").write_bytes(b"three")
+    (tmp_path / "bad.jpg").write_bytes(b"bad")
+    return [tmp_path / "even.jpg", tmp_path / "odd.jpg"]
+
+
+def test_json_is_a_list_of_files(nearlight: Any, files: list[Path]) -> None:
+    result = nearlight("classify", *files, "--labels", " cat, dog,,cat", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == [
+        {"file": str(files[0]), "labels": [{"label": "cat", "probability": 0.5, "score": 0.0}]},
+        {"file": str(files[1]), "labels": [{"label": "dog", "probability": 0.5, "score": 0.0}]},
+    ]
+
+
+def test_labels_file_and_templates(nearlight: Any, fake: Any, files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\n\nsea lion\n")
+    words = [
+        "--labels-file",
+        tmp_path / "names.txt",
+        "--template",
+        "a {}.",
+        "--template",
+        "one {}",
+        "-k",
+        "1",
+    ]
+    assert nearlight("classify", files[0], *words).exit_code == 0
+    (request,) = fake.script.requests("Classify")
+    assert [label.name for label in request.labels.labels] == ["cat", "sea lion"]
+    assert list(request.labels.templates) == ["a {}.", "one {}"]
+    assert request.top_k == 1
+
+
+def test_a_bad_file_is_named_and_the_others_are_labelled(nearlight: Any, files: list[Path]) -> None:
+    words = [files[0], files[0].with_name("bad.jpg"), files[0].with_name("gone.jpg")]
+    result = nearlight("classify", *words, "--labels", "cat,dog", "--json")
+    assert result.exit_code == 1
+    good, bad, gone = json.loads(result.stdout)
+    assert good["labels"]
+    assert (bad["labels"], bad["error"]) == ([], "is bad")
+    assert "gone.jpg" in gone["error"]
+    assert "bad.jpg: is bad" in result.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--labels", " , "]])
+def test_labels_are_needed(nearlight: Any, files: list[Path], words: list[str]) -> None:
+    assert nearlight("classify", files[0], *words).exit_code == 2

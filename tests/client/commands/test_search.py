@@ -1,0 +1,64 @@
+"""`nearlight search`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from nearlight.client import Client, Point
+
+
+@pytest.fixture(autouse=True)
+def some_points(fake: Any) -> None:
+    points = [
+        Point(id=i, text="t", payload={"label_name": f"[bold]{i}[/]", "path": "p"}) for i in range(1, 6)
+    ]
+    with Client(fake.address) as client:
+        client.upsert("photos", points)
+
+
+def test_json_is_a_list_of_hits(nearlight: Any, fake: Any) -> None:
+    result = nearlight("search", "a dog", "-c", "photos", "-n", "2", "--json")
+    assert json.loads(result.stdout) == [
+        {"id": i, "score": 0.5, "payload": {"label_name": f"[bold]{i}[/]", "path": "p"}} for i in (1, 2)
+    ]
+    assert fake.script.requests("Query")[0].query.text == "a dog"
+
+
+def test_table_shows_payload_as_it_is(nearlight: Any) -> None:
+    result = nearlight("search", "a dog", "-c", "photos")
+    assert result.exit_code == 0
+    assert "label_name=[bold]1[/]" in result.stdout
+
+
+def test_by_image_and_by_id(nearlight: Any, fake: Any, tmp_path: Path) -> None:
+    (tmp_path / "dog.jpg").write_bytes(b"jpeg")
+    assert nearlight("search", "--image", tmp_path / "dog.jpg", "-c", "photos").exit_code == 0
+    assert fake.script.requests("Query")[-1].query.image == b"jpeg"
+    assert nearlight("search", "--id", "2024/dog.jpg", "-c", "photos").exit_code == 0
+    assert fake.script.requests("Query")[-1].query.id.str == "2024/dog.jpg"
+
+
+def test_digits_are_a_number_first_and_then_a_string(nearlight: Any, fake: Any) -> None:
+    fake.script.fail("Query", grpc.StatusCode.NOT_FOUND)
+    assert nearlight("search", "--id", "007", "-c", "photos").exit_code == 0
+    first, second = fake.script.requests("Query")[:2]
+    assert (first.query.id.num, second.query.id.str) == (7, "007")
+
+
+@pytest.mark.parametrize("words", [[], ["a dog", "--id", "7"]])
+def test_exactly_one_thing_to_look_for(nearlight: Any, words: list[str]) -> None:
+    result = nearlight("search", *words, "-c", "photos")
+    assert result.exit_code == 2
+    assert "exactly one" in result.stderr
+
+
+def test_nothing_listens(nearlight: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEARLIGHT_SERVER", "127.0.0.1:9")
+    result = nearlight("search", "a dog", "-c", "photos", "--json")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "Nothing listens at 127.0.0.1:9" in result.stderr
+    assert "nearlight serve" in result.stderr
