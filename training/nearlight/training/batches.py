@@ -13,6 +13,7 @@ from torch import Tensor
 from nearlight.bundle.text import Tokenizer
 from nearlight.training.captions import say
 from nearlight.training.config import RunConfig
+from nearlight.training.errors import ConfigError
 from nearlight.training.mixture import Mixture
 from nearlight.training.pixels import PixelReader
 from nearlight.training.sources import Source
@@ -58,12 +59,25 @@ class BatchMaker:
         self._tokenizer = tokenizer
         self._templates = templates
         sizes, weights = [len(s) for s in sources], [s.weight for s in sources]
+        if len(sources) > config.batch_size:
+            raise ConfigError(
+                f"batch_size = {config.batch_size}: the least for {len(sources)} sources is {len(sources)}"
+            )
         self._mixture = Mixture(sizes, weights, config.batch_size, config.seed)
 
     @property
     def shares(self) -> list[int]:
         """Samples of each source in every batch."""
         return self._mixture.shares
+
+    def warnings(self) -> list[str]:
+        """Returns a line for each source in which images could not be decoded so far."""
+        return [
+            f"warning: {len(r.broken)} of {len(s)} images of {s.name} cannot be decoded (grey instead); "
+            f"row {min(r.broken)}: {r.broken[min(r.broken)]}"
+            for s, r in zip(self._sources, self._readers, strict=True)
+            if r.broken
+        ]
 
     def make(self, step: int) -> Batch:
         """Returns the batch of a step (0-based)."""

@@ -40,7 +40,9 @@ def clip(
         list[str] | None, typer.Option(help="A training source, PATH[@weight]; may be repeated.")
     ] = None,
     val: Annotated[list[str] | None, typer.Option(help="A validation source; may be repeated.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Configuration, TOML or JSON.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML or JSON file, or a recipe: nearlight-tiny.")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="One key of the configuration: optimiser.lr=0.001.")
     ] = None,

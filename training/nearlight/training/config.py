@@ -47,7 +47,7 @@ class ModelSection(Section):
 class DataSection(Section):
     """Where samples come from, and how they are held."""
 
-    train: tuple[str, ...] = Field(min_length=1)
+    train: tuple[str, ...] = ()
     """Sources, each `PATH` or `PATH@weight`."""
     val: tuple[str, ...] = ()
     templates: str | None = None
@@ -110,7 +110,7 @@ class RunConfig(Section):
     eval_every: int = Field(0, ge=0)
     """Steps between evaluations on `data.val`; 0 evaluates at the end only."""
     model: ModelSection = ModelSection()
-    data: DataSection
+    data: DataSection = DataSection()
     augment: AugmentSection = AugmentSection()
     optimiser: OptimiserSection = OptimiserSection()
 
@@ -119,7 +119,7 @@ def load_config(file: Path | None, overrides: Mapping[str, Any], assignments: Se
     """Returns the configuration: defaults < file (TOML or JSON) < overrides < `key=value` assignments.
 
     Args:
-        file: TOML or JSON; None for defaults.
+        file: TOML or JSON, or the name of a recipe that ships with Nearlight; None for defaults.
         overrides: dotted keys with values already typed, e.g. {"data.train": [...]}; None values are skipped.
         assignments: `dotted.key=value`, the value as JSON or else as a bare string.
 
@@ -175,6 +175,9 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    recipe = Path(__file__).parent / "recipes" / f"{file.name}.toml"
+    if not file.exists() and recipe.is_file():
+        file = recipe
     try:
         text = file.read_text(encoding="utf-8")
         tree = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)

@@ -30,12 +30,17 @@ def clip_loss(image: Tensor, text: Tensor, logit_scale: Tensor, groups: Tensor |
     Returns:
         Scalar in nats, the mean over the 2N anchors of both directions.
     """
-    image = F.normalize(image.float(), dim=-1) if image.dtype != torch.float64 else F.normalize(image, dim=-1)
-    text = F.normalize(text.float(), dim=-1) if text.dtype != torch.float64 else F.normalize(text, dim=-1)
-    logits = logit_scale * image @ text.T  # (N, N)
-    if groups is None:
-        index = torch.arange(len(logits), device=logits.device)  # (N,)
-        return (F.cross_entropy(logits, index) + F.cross_entropy(logits.T, index)) / 2
-    same = (groups[:, None] == groups[None, :]).to(logits.dtype)  # (N, N)
-    target = same / same.sum(dim=1, keepdim=True)  # (N, N), rows sum to 1; symmetric relation
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    # Outside autocast: logits rounded to bfloat16 would be off by up to 0.25 at a scale of 100.
+    with torch.autocast(image.device.type, enabled=False):
+        logits = logit_scale * _unit(image) @ _unit(text).T  # (N, N)
+        if groups is None:
+            index = torch.arange(len(logits), device=logits.device)  # (N,)
+            return (F.cross_entropy(logits, index) + F.cross_entropy(logits.T, index)) / 2
+        same = (groups[:, None] == groups[None, :]).to(logits.dtype)  # (N, N), symmetric
+        target = same / same.sum(dim=1, keepdim=True)  # (N, N), rows sum to 1
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Returns rows of unit length, in float32 at least."""
+    return F.normalize(vectors if vectors.dtype == torch.float64 else vectors.float(), dim=-1)

@@ -54,7 +54,7 @@ def split_batch(weights: Sequence[float], batch_size: int) -> list[int]:
     exact = np.asarray(weights, dtype=np.float64) / sum(weights) * batch_size
     shares = np.maximum(np.floor(exact).astype(int), 1)
     while shares.sum() > batch_size:
-        shares[int(np.argmax(shares - exact))] -= 1
+        shares[int(np.argmax(np.where(shares > 1, shares - exact, -np.inf)))] -= 1
     while shares.sum() < batch_size:
         shares[int(np.argmax(exact - shares))] += 1
     return [int(share) for share in shares]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from nearlight.bundle.errors import ImageError
 from nearlight.bundle.image import ImageLimits, load_pixels
 from nearlight.bundle.manifest import ImagePreprocess
+from nearlight.training.errors import DataError
 from nearlight.training.sources import Images, Source
 
 Pixels = npt.NDArray[np.uint8]
@@ -58,6 +59,11 @@ class PixelReader:
     def read(self, rows: npt.NDArray[np.int64]) -> Pixels:
         """Returns (B, S, S, 3) uint8 RGB for B row numbers."""
         return self._kept[rows] if self._kept is not None else self._decode(rows)
+
+    def refuse_if_hopeless(self, name: str) -> None:
+        """Raises DataError if every row that was decoded is broken."""
+        if len(self.broken) == len(self):
+            raise DataError(f"{name}: none of {len(self)} images can be decoded; row 0: {self.broken[0]}")
 
     def close(self) -> None:
         """Stops the decoding threads."""

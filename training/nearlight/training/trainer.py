@@ -24,7 +24,7 @@ from nearlight.training.batches import Batch, BatchMaker
 from nearlight.training.captions import load_templates
 from nearlight.training.checkpoint import load_checkpoint, save_checkpoint, save_text
 from nearlight.training.config import RunConfig
-from nearlight.training.errors import CheckpointError, Diverged
+from nearlight.training.errors import CheckpointError, ConfigError, Diverged
 from nearlight.training.evaluation import evaluate_sources
 from nearlight.training.journal import Journal
 from nearlight.training.methods.clip import Clip
@@ -46,8 +46,11 @@ class Trainer:
             resume: continue from `checkpoint.pt` in it.
 
         Raises:
+            ConfigError: there is no training data, or the towers cannot be built.
             CheckpointError: the folder holds a run and `resume` is false, or holds none and it is true.
         """
+        if not config.data.train:
+            raise ConfigError("nothing to train on: give at least one --data PATH (data.train)")
         self.config = config
         self.run = run
         self.device = pick_device(config.device)
@@ -80,6 +83,8 @@ class Trainer:
         batches = self._open_data()
         with Journal(self.run, self.step, config.steps) as journal, _interrupts() as interrupted:
             journal.say(self._plan(batches))
+            for warning in batches.warnings():
+                journal.say(warning)
             meter = _Meter(config.batch_size)
             for batch in batches.ahead(self.step, config.steps):
                 values = self._step(batch.to(self.device))
@@ -93,9 +98,11 @@ class Trainer:
                     self.save()
                 if config.data.val and (last or (config.eval_every and self.step % config.eval_every == 0)):
                     journal.write(self.step, self.evaluate())
-                if interrupted():
+                if last:
+                    journal.say(f"done: {self.run}; next: nearlight export {self.run} --out BUNDLE")
+                elif interrupted():
                     journal.say(f"interrupted at step {self.step}; continue with --resume --out {self.run}")
-                    return last
+                    return False
         return True
 
     def evaluate(self) -> dict[str, float]:
@@ -150,6 +157,8 @@ class Trainer:
             task = bar.add_task("decoding", total=sum(len(s) for s in sources))
             for reader in readers:
                 reader.preload(lambda n: bar.advance(task, n))
+        for source, reader in zip(sources, readers, strict=True):
+            reader.refuse_if_hopeless(source.name)
         return BatchMaker(config, sources, readers, self._tokenizer(), load_templates(data.templates))
 
     def _tokenizer(self) -> Tokenizer:

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nearlight.training.checkpoint import load_checkpoint, load_model, save_checkpoint
+from nearlight.training.config import check_config
+from nearlight.training.errors import CheckpointError
+from nearlight.training.trainer import Trainer
+
+
+def test_a_write_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, {"step": 1})
+
+    def full(state: object, file: Any) -> None:
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_checkpoint(tmp_path, {"step": 2})
+    assert load_checkpoint(tmp_path)["step"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_damage_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint\.pt"):
+        load_checkpoint(tmp_path)
+    save_checkpoint(tmp_path, {"step": 1, "x": torch.zeros(1000)})
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"hello", b"\x80\x04."):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_checkpoint(tmp_path)
+    torch.save({"format": 99}, path)
+    with pytest.raises(CheckpointError, match="format 99"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "touched",))
+
+    torch.save({"format": 1, "x": Payload()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "touched").exists()
+
+
+def test_load_model_gives_back_the_towers(tmp_path: Path, small: dict[str, Any]) -> None:
+    trainer = Trainer(check_config(small), tmp_path)
+    trainer.save()
+    loaded = load_model(tmp_path)
+    tokens = torch.randint(0, 500, (2, 16))
+    trainer.method.eval()
+    assert torch.equal(loaded.model.encode_text(tokens), trainer.method.towers.encode_text(tokens))
+    assert json.loads(loaded.tokenizer_json)["model"]["type"] == "BPE"
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="does not hold the model"):
+        load_model(tmp_path)
+    with pytest.raises(CheckpointError, match="not a training run"):
+        load_model(tmp_path / "elsewhere")
