@@ -7,9 +7,7 @@ from typing import TypeVar
 
 from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store.collection import Collection
-from nearlight.store.points import CollectionInfo
-from nearlight.store.store import Store
+from nearlight.store import Collection, CollectionInfo, Store, StoreCorrupt, StoreError
 
 Result = TypeVar("Result")
 
@@ -21,16 +19,24 @@ class Catalog:
         store: open; closed by `close`.
         models: loaded.
         threads: that read and write.
+        on_failure: told "store" when the store fails as a whole.
     """
 
-    def __init__(self, store: Store, models: Models, threads: int) -> None:
+    def __init__(self, store: Store, models: Models, threads: int, on_failure: Callable[[str], None]) -> None:
+        self._on_failure = on_failure
         self.models = models
         self.store = store
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="store")
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """Run a blocking call of the store. A caller that leaves does not stop a write under way."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except StoreError as error:
+            # Its subclasses blame the call; the root and corruption mean that the store itself has failed.
+            if type(error) is StoreError or isinstance(error, StoreCorrupt):
+                self._on_failure("store")
+            raise
 
     def collection(self, name: str, field: str = "collection") -> Collection:
         """A collection by name; only a look into a dictionary.

@@ -9,9 +9,10 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from nearlight.server.errors import NotBuilt, Unauthenticated
+from nearlight.server.errors import InvalidInput, NotBuilt, Unauthenticated
 from nearlight.server.health import Health
 from nearlight.server.log import get_logger
 from nearlight.server.status import code_of, status_of
@@ -23,6 +24,7 @@ _WITHOUT_PHASE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _BEARER = "bearer "
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Parse = Callable[[bytes], Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -47,33 +49,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_OPEN_TO_ALL):
             return handler
+        # Messages come as bytes and are read inside, so that a broken one gets a proper status too.
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                self._streaming(handler.stream_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            self._unary(handler.unary_unary, method),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+            serve = self._streaming(handler.stream_stream, handler.request_deserializer, method)
+            return grpc.stream_stream_rpc_method_handler(serve, None, handler.response_serializer)
+        serve = self._unary(handler.unary_unary, handler.request_deserializer, method)
+        return grpc.unary_unary_rpc_method_handler(serve, None, handler.response_serializer)
 
-    def _unary(self, serve: Any, method: str) -> Any:
-        async def unary(request: Any, context: Context) -> Any:
+    def _unary(self, serve: Any, parse: Parse, method: str) -> Any:
+        async def unary(content: bytes, context: Context) -> Any:
             async with self._around(method, context):
                 if not iscoroutinefunction(serve):
                     raise NotBuilt(f"{method} is not built in this server")
-                return await serve(request, context)
+                return await serve(_parsed(content, parse, method), context)
 
         return unary
 
-    def _streaming(self, serve: Any, method: str) -> Any:
-        async def streaming(requests: Any, context: Context) -> AsyncIterator[Any]:
+    def _streaming(self, serve: Any, parse: Parse, method: str) -> Any:
+        async def parsed(contents: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+            async for content in contents:
+                yield _parsed(content, parse, method)
+
+        async def streaming(contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async with self._around(method, context):
                 if not isasyncgenfunction(serve):
                     raise NotBuilt(f"{method} is not built in this server")
-                async with aclosing(serve(requests, context)) as replies:
+                async with aclosing(serve(parsed(contents), context)) as replies:
                     async for reply in replies:
                         yield reply
 
@@ -117,6 +118,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Compare with all of them, always: how long it takes must not tell which one was near.
         if not sum(hmac.compare_digest(token, known) for known in self._tokens):
             raise Unauthenticated("the token is not known here")
+
+
+def _parsed(content: bytes, parse: Parse, method: str) -> Any:
+    """The request.
+
+    Raises:
+        InvalidInput: the bytes are not such a message, or a string in it is not UTF-8 (a lone surrogate, say).
+    """
+    try:
+        return parse(content)
+    except DecodeError as error:
+        raise InvalidInput(f"the request of {method} cannot be read: {error}") from error
 
 
 def _request_id(metadata: dict[str, Any]) -> str:

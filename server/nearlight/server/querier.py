@@ -14,8 +14,7 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.errors import NotFound
 from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store.collection import Collection
-from nearlight.store.points import CollectionInfo, Hit
+from nearlight.store import Collection, CollectionInfo, Hit
 from nearlight.v1 import query_pb2
 
 

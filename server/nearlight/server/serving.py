@@ -26,8 +26,7 @@ from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
 from nearlight.server.querier import Querier
 from nearlight.server.upserter import Upserter
-from nearlight.store.errors import StoreError
-from nearlight.store.store import Store
+from nearlight.store import Store, StoreError
 from nearlight.v1 import (
     collection_pb2_grpc,
     embedding_pb2_grpc,
@@ -88,7 +87,7 @@ class Server:
         try:
             bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
             store = await asyncio.to_thread(open_store, self._config.data_folder)
-            self._catalog = Catalog(store, self._models, self._config.store_threads)
+            self._catalog = Catalog(store, self._models, self._config.store_threads, self._health.stage_died)
             self._pool = DecodePool(self._config.engine.preparing_threads, self._health.stage_died)
             self._add_services(self._catalog, Embedder(self._pool))
             self.address = _bind(self._grpc, self._config)

@@ -4,8 +4,8 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from nearlight import store
 from nearlight.server import errors
-from nearlight.store import errors as store
 
 INTERNAL_MESSAGE = "internal error"
 

@@ -12,8 +12,7 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store.collection import Collection
-from nearlight.store.points import Point
+from nearlight.store import Collection, Point
 from nearlight.v1 import point_pb2
 
 

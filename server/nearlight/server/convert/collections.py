@@ -7,7 +7,7 @@ from typing import Any
 from nearlight.server.convert.values import json_bytes, refuse_unbuilt
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
-from nearlight.store.points import CollectionInfo
+from nearlight.store import CollectionInfo
 from nearlight.v1 import collection_pb2
 
 MAX_METADATA_BYTES = 64 * 1024

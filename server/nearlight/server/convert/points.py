@@ -16,9 +16,7 @@ from nearlight.server.convert.values import (
     vector_of,
 )
 from nearlight.server.errors import InvalidInput, NotBuilt
-from nearlight.store.errors import InvalidPoint
-from nearlight.store.points import Hit, Point, PointId, Record
-from nearlight.store.validation import payload_from_json, validate_point
+from nearlight.store import Hit, InvalidPoint, Point, PointId, Record, payload_from_json, validate_point
 from nearlight.v1 import point_pb2, query_pb2
 
 _SETTLED_MODES = (point_pb2.UPSERT_MODE_UNSPECIFIED, point_pb2.UPSERT_MODE_UPSERT)

@@ -9,7 +9,7 @@ from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.points import Wanted, wanted_parts
 from nearlight.server.convert.values import dtype_of, page_size_of, point_id_of, refuse_unbuilt, vector_of
 from nearlight.server.errors import InvalidInput, NotPossible
-from nearlight.store.points import PointId
+from nearlight.store import PointId
 from nearlight.v1 import point_pb2, query_pb2
 
 DEFAULT_LIMIT = 10

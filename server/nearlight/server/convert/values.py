@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from nearlight.server.call import F32, StageTimes
 from nearlight.server.errors import InvalidInput, NotBuilt, ServerError
 from nearlight.server.status import message_of, number_of, retry_after_ms
-from nearlight.store.points import PointId
+from nearlight.store import PointId
 from nearlight.v1 import input_pb2, point_id_pb2, vector_pb2
 
 _DTYPES: dict[int, np.dtype[Any]] = {

@@ -1,0 +1,86 @@
+import json
+from typing import Any
+
+import grpc
+import pytest
+
+from nearlight.v1 import collection_pb2, maintenance_pb2, point_id_pb2, point_pb2
+
+Create = collection_pb2.CreateCollectionRequest
+INVALID, UNBUILT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_collection_lives_and_dies(stubs: Any) -> None:
+    metadata = json.dumps({"owner": "me", "n": 2**60 + 1}).encode()
+    made = stubs.collections.CreateCollection(Create(name="life", metadata_json=metadata))
+    assert (made.name, made.dim, made.count, made.model) == ("life", 16, 0, "tiny")
+    assert json.loads(made.metadata_json) == {"owner": "me", "n": 2**60 + 1}
+    assert made.durability == collection_pb2.DURABILITY_FULL
+    point = point_pb2.PointInput(id=point_id_pb2.PointId(num=1), text="dog")
+    stubs.points.Upsert(point_pb2.UpsertRequest(collection="life", points=[point]))
+    got = stubs.collections.GetCollection(collection_pb2.GetCollectionRequest(name="life"))
+    assert (got.count, got.space_id, got.created_unix_ms) == (1, made.space_id, made.created_unix_ms)
+    assert got.last_seq > 0
+    gone = stubs.collections.DeleteCollection(collection_pb2.DeleteCollectionRequest(name="life"))
+    assert gone.deleted == 1
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs.collections.GetCollection(collection_pb2.GetCollectionRequest(name="life"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_the_list_comes_in_pages_by_name(stubs: Any) -> None:
+    for name in ("p3", "p1", "p2", "p4", "p5"):
+        stubs.collections.CreateCollection(Create(name=name))
+    seen, token = [], ""
+    while True:
+        request = collection_pb2.ListCollectionsRequest(page_size=2, page_token=token)
+        reply = stubs.collections.ListCollections(request)
+        seen += [info.name for info in reply.collections]
+        token = reply.next_page_token
+        if not token:
+            break
+    assert [name for name in seen if name.startswith("p")] == ["p1", "p2", "p3", "p4", "p5"]
+    assert seen == sorted(seen)
+
+
+def test_the_space_comes_from_the_model_asked_for(stubs: Any) -> None:
+    made = stubs.collections.CreateCollection(Create(name="other", model="sigmoid"))
+    default = stubs.collections.CreateCollection(Create(name="default"))
+    assert made.model == "sigmoid"
+    assert made.space_id != default.space_id
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (Create(), INVALID, "name is ''"),
+        (Create(name=".hidden"), INVALID, "name is '.hidden'"),
+        (Create(name="a/b"), INVALID, "1 to 128 of A-Z a-z 0-9 . _ -"),
+        (Create(name="x" * 129), INVALID, "129 characters long"),
+        (Create(name="m", metadata_json=b"[]"), INVALID, "metadata_json is a JSON list"),
+        (Create(name="m", metadata_json=b"{"), INVALID, "metadata_json is not JSON"),
+        (Create(name="m", metadata_json=b" " * 70_000), INVALID, "70000 bytes; the limit is 65536"),
+        (Create(name="m", model="nobody"), grpc.StatusCode.NOT_FOUND, "'nobody' is not loaded"),
+        (Create(name="m", custom_space={"dim": 3}), INVALID, "custom_space.space_id has 0 bytes"),
+        (Create(name="m", custom_space={"space_id": "s"}), INVALID, "custom_space.dim is 0"),
+        (Create(name="m", store_images=True), UNBUILT, "store_images is not built"),
+        (Create(name="m", durability=collection_pb2.DURABILITY_RELAXED), UNBUILT, "RELAXED"),
+        (Create(name="m", index_config={"kind": collection_pb2.INDEX_KIND_HNSW}), UNBUILT, "INDEX_KIND_HNSW"),
+    ],
+)
+def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode, words: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        stubs.collections.CreateCollection(request_)
+    assert caught.value.code() is code
+    assert words in caught.value.details()
+
+
+def test_calls_of_later_versions_say_so_by_name(stubs: Any) -> None:
+    for call, name in (
+        (lambda: stubs.collections.UpdateAliases(collection_pb2.UpdateAliasesRequest()), "UpdateAliases"),
+        (lambda: stubs.collections.CreatePayloadIndex(collection_pb2.CreatePayloadIndexRequest()), "Index"),
+        (lambda: stubs.maintenance.Verify(maintenance_pb2.VerifyRequest()), "MaintenanceService/Verify"),
+    ):
+        with pytest.raises(grpc.RpcError, match=f"{name}.* is not built in this server") as caught:
+            call()
+        assert caught.value.code() is UNBUILT
