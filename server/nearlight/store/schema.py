@@ -14,6 +14,7 @@ DATABASE_FILE = "store.sqlite3"
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x4E4C5354  # "NLST", in the header of the file
 PAGE_BYTES = 16_384  # a leaf holds 7 vectors of 512 floats; with 4,096 bytes the file is 1.7 times as large
+_MAGIC = b"SQLite format 3\0"
 _WAL_LIMIT_BYTES = 64 * 2**20
 
 _TABLES = """
@@ -123,9 +124,17 @@ def open_database(path: Path) -> sqlite3.Connection:
         StoreError: it cannot be read or written.
     """
     try:
+        with path.open(
+            "ab+"
+        ) as file:  # made here if missing: an unwritable folder is an OSError, said in full
+            file.seek(0)
+            head = file.read(len(_MAGIC))
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
+    except (OSError, sqlite3.Error) as error:
         raise StoreError(f"cannot open {path}: {error}") from error
+    if head not in (b"", _MAGIC):  # SQLite would take a file of a few bytes for an empty one
+        connection.close()
+        raise StoreCorrupt(f"{path} is not a database")
     try:
         _check_or_create(connection, path)
     except sqlite3.Error as error:

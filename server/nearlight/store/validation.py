@@ -197,7 +197,7 @@ def _unit_vectors(rows: list[F32], index: int | None = None) -> F32:
 
 
 def _check_json(value: object, where: str, depth: int, index: int | None) -> None:
-    if depth > MAX_PAYLOAD_DEPTH + 1:
+    if depth > MAX_PAYLOAD_DEPTH and isinstance(value, (dict, list, tuple)):
         raise InvalidPoint(
             "payload", "nested too deep", f"the limit is {MAX_PAYLOAD_DEPTH} levels", index=index
         )

@@ -185,7 +185,7 @@ class Writer:
             connection.execute("BEGIN IMMEDIATE")
             is_more_left = self._clean(connection)
             connection.execute("COMMIT")
-            connection.execute("PRAGMA incremental_vacuum(2048)").fetchall()
+            connection.executescript("PRAGMA incremental_vacuum(2048)")  # execute() would free one page only
         except sqlite3.Error:
             self._roll_back()
             _log.exception("cleaning the store failed; it is tried again at the next open")
