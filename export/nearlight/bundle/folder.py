@@ -104,7 +104,7 @@ def write_bundle(
         OSError: The disk refuses; nothing is left behind.
     """
     _check_names(manifest.towers, files)
-    _refuse_existing(out, force)
+    refuse_existing(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.parent / f".{out.name}.{secrets.token_hex(6)}.tmp"
     fresh.mkdir()
@@ -183,7 +183,12 @@ def _check_names(towers: Towers, files: Iterable[str]) -> None:
             raise ValueError(f"{name!r} is not a plain file name")
 
 
-def _refuse_existing(out: Path, force: bool) -> None:
+def refuse_existing(out: Path, force: bool) -> None:
+    """Refuse a place that is taken: by a bundle unless `force`, by anything else always.
+
+    Raises:
+        BundleExists: Says which.
+    """
     if not os.path.lexists(out) or (out.is_dir() and not any(out.iterdir())):
         return
     if not force:
@@ -193,7 +198,7 @@ def _refuse_existing(out: Path, force: bool) -> None:
 
 
 def _put_in_place(fresh: Path, out: Path, force: bool) -> None:
-    _refuse_existing(out, force)
+    refuse_existing(out, force)
     old = out.parent / f"{fresh.name}.old"
     if force and os.path.lexists(out):
         out.rename(old)

@@ -1,0 +1,76 @@
+"""A training run of ours as a subject of export."""
+
+import json
+import re
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from nearlight.bundle.manifest import ImagePreprocess, ImageTower
+from nearlight.export.errors import SourceError
+from nearlight.export.subject import Subject, scoring_of
+from nearlight.training.checkpoint import load_model
+from nearlight.training.config import RunConfig
+from nearlight.training.errors import TrainingError
+from nearlight.training.towers import is_trimmable
+from nearlight.training.vocabulary import text_tower
+
+
+def open_run(run: Path) -> Subject:
+    """The model of a run folder, with its configuration and the evaluations saved beside it.
+
+    Raises:
+        SourceError: The folder is no run, or its checkpoint does not load.
+    """
+    try:
+        loaded = load_model(run)
+    except TrainingError as error:
+        raise SourceError(str(error)) from error
+    section = loaded.config.model
+    return Subject(
+        model=loaded.model.cpu().float(),
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", loaded.config.name).strip("-._") or "run",
+        image=ImageTower(
+            preprocess=ImagePreprocess(size_px=section.image_px), mean=section.mean, std=section.std
+        ),
+        text=text_tower(section, trimmable=is_trimmable(loaded.model)),
+        tokenizer_json=loaded.tokenizer_json,
+        scoring=scoring_of(loaded.model),
+        training={"kind": "nearlight run", "steps": loaded.step, "config": _portable(loaded.config)},
+        metrics=_metrics(run),
+        data=loaded.config.data.val,
+        made_with=run.resolve().name,
+    )
+
+
+def _portable(config: RunConfig) -> JsonValue:
+    """The configuration without the folders of the machine it ran on."""
+    document = config.model_dump(mode="json")
+    data = document["data"]
+    for key in ("train", "val"):
+        data[key] = [Path(source).name for source in data[key]]
+    data["templates"] = Path(data["templates"]).name if data["templates"] else None
+    plain: JsonValue = document
+    return plain
+
+
+def _metrics(run: Path) -> dict[str, JsonValue]:
+    """`evaluation-TASK.json` as {TASK: {source: figures}}, and the last validation of the training itself."""
+    found: dict[str, JsonValue] = {}
+    for file in sorted(run.glob("evaluation-*.json")):
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            found[document["task"]] = document["results"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SourceError(f"{file} is not what `nearlight evaluate` writes: {error!r}") from error
+    return found or _last_validation(run / "metrics.jsonl")
+
+
+def _last_validation(journal: Path) -> dict[str, JsonValue]:
+    last: dict[str, JsonValue] = {}
+    if journal.is_file():
+        for line in journal.read_text(encoding="utf-8").splitlines():
+            values = json.loads(line)
+            named = {key: value for key, value in values.items() if "/" in key}
+            last = {"validation": named} if named else last
+    return last

@@ -1,0 +1,72 @@
+"""`nearlight export` as a user meets it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from nearlight.bundle.folder import Bundle
+from nearlight.export.command import export
+
+app = typer.Typer()
+app.command()(export)
+
+
+def run_export(*arguments: object, code: int = 0) -> tuple[str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result.stdout, result.stderr
+
+
+def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None:
+    card = tmp_path / "notes.md"
+    card.write_text("Made for a test.")
+    out = tmp_path / "bundle"
+    stdout, stderr = run_export(
+        run, "--out", out, "--name", "mine", "--licence", "MIT", "--card", card, "--json"
+    )
+    document = json.loads(stdout)
+    assert document["path"] == str(out)
+    assert document["name"] == "mine"
+    assert document["space_id"] == full.manifest.space_id
+    assert document["parity"]["text"]["min_cosine"] >= 0.99999
+    assert "proving parity on generated images" in stderr
+    assert "Made for a test." in (out / "README.md").read_text()
+    stdout, _ = run_export(run, "--out", out, "--precision", "fp16", "--force")
+    assert "image tower: least cosine 0.9" in stdout
+    assert Bundle.open(out).manifest.precision == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere"),
+        (["open_clip:ViT-B-32"], "names no weights; write open_clip:ViT-B-32:FILE"),
+        (["open_clip:"], "names no weights; write open_clip:ARCH:FILE"),
+        (["open_clip:ViT-B-99:random"], "open_clip has no architecture 'ViT-B-99'"),
+        (["open_clip:ViT-B-32:absent.pt"], "no weights at absent.pt"),
+        (["nowhere", "--precision", "int4"], "--precision is 'int4'; it must be one of fp32, fp16"),
+        (["nowhere", "--card", "absent.md"], "absent.md"),
+    ],
+)
+def test_one_clear_line_for_each_mistake(arguments: list[str], message: str, tmp_path: Path) -> None:
+    stdout, stderr = run_export(*arguments, "--out", tmp_path / "out", "--json", code=1)
+    assert stdout == ""
+    last = stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_has_examples() -> None:
+    assert "nearlight export open_clip:ViT-B-32" in run_export("--help")[0]
+
+
+def test_the_command_is_cheap_to_import() -> None:
+    code = "import sys, nearlight.export.command; print([m for m in ('torch', 'onnx', 'open_clip') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
