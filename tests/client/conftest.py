@@ -233,7 +233,7 @@ class Services(
             if pending is None and not ended:
                 pending = asyncio.ensure_future(anext(source, None))
             if pending is not None:
-                await asyncio.wait([pending], timeout=0.05)
+                await asyncio.wait([pending], timeout=0.02)
                 if pending.done():
                     request, pending = pending.result(), None
                     if request is None:

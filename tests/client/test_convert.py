@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nearlight.client import InvalidInput, Point, convert
-from nearlight.v1 import vector_pb2
+from nearlight.v1 import input_pb2, vector_pb2
 
 JSON = st.recursive(
     st.none()
@@ -109,3 +109,13 @@ def test_labels_with_words() -> None:
         ("dog", []),
     ]
     assert list(labels.templates) == ["a photo of a {}."]
+
+
+def test_an_items_error_speaks_of_the_callers_list() -> None:
+    wire = input_pb2.ItemError(
+        index=1, code=3, message="inputs[1].image: 9 bytes; 4 at most", field="inputs[1].image"
+    )
+    error = convert.item_error_from_wire(wire, 65)
+    assert (error.index, error.code, error.field) == (65, "INVALID_ARGUMENT", "inputs[65].image")
+    assert error.message == "9 bytes; 4 at most"
+    assert str(error) == "[65] 9 bytes; 4 at most (INVALID_ARGUMENT)"

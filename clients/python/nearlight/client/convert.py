@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,7 @@ from nearlight.v1 import (
 )
 
 MAX_ID_BYTES = 512
+_FIRST_INDEX = re.compile(r"\[\d+\]")
 _CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 _WIRE_DTYPES = {
     vector_pb2.DTYPE_UNSPECIFIED: "<f4",
@@ -175,8 +177,10 @@ def block_from_wire(message: vector_pb2.VectorBlock) -> F32:
 
 
 def item_error_from_wire(message: input_pb2.ItemError, index: int) -> ItemError:
-    """Returns an item's error under the index it has for the caller."""
-    return ItemError(index, code_name(message.code), message.message, message.field)
+    """Returns an item's error under the index it has for the caller, not for the batch it was sent in."""
+    field = _FIRST_INDEX.sub(f"[{index}]", message.field, count=1)
+    text = message.message.removeprefix(f"{message.field}: ") if message.field else message.message
+    return ItemError(index, code_name(message.code), text, field)
 
 
 def code_name(number: int) -> str:

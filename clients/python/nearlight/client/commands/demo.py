@@ -131,7 +131,7 @@ def search_text(client: Client, words: str, as_json: bool) -> dict[str, Any]:
     """Searches with words."""
     hits = list(client.query(COLLECTION, text=words, limit=3))
     if not as_json:
-        print_hits(hits, f'\nnearlight search "{words}"')
+        print_hits(hits, f'nearlight search "{words}"')
     return {"query": words, "hits": [hit_document(hit) for hit in hits]}
 
 
@@ -141,7 +141,7 @@ def search_image(client: Client, folder: Path, names: list[str], as_json: bool) 
         return {}
     hits = list(client.query(COLLECTION, image=folder / names[0], limit=4))
     if not as_json:
-        print_hits(hits, f"\nnearlight search --image {names[0]}")
+        print_hits(hits, f"nearlight search --image {names[0]}")
     return {"image": names[0], "hits": [hit_document(hit) for hit in hits]}
 
 
@@ -152,7 +152,7 @@ def label(client: Client, folder: Path, names: list[str], as_json: bool) -> list
     results = client.classify([folder / name for name in names], labels=list(LABELS), top_k=3)
     files = [Path(name) for name in names]
     if not as_json:
-        print_results(files, results, f'\nnearlight classify ... --labels "{",".join(LABELS)}"')
+        print_results(files, results, f'nearlight classify ... --labels "{",".join(LABELS)}"')
     return [labels_document(file, result) for file, result in zip(files, results, strict=True)]
 
 
@@ -192,7 +192,13 @@ def running_server(bundle: str | None, data_folder: Path, listen: str) -> Iterat
         typer.echo("There is no server in this installation: pip install 'nearlight[demo]'", err=True)
         raise typer.Exit(1)
     start = entry.load()
-    server: LocalServer = start(bundle, data_folder, listen)
+    try:
+        server: LocalServer = start(bundle, data_folder, listen)
+    except ImportError:
+        raise  # the command line says what to install
+    except Exception as error:  # the server's own errors, which this room does not know
+        typer.echo(f"The server did not start: {error}", err=True)
+        raise typer.Exit(1) from None
     try:
         yield server.address
     finally:

@@ -90,8 +90,13 @@ def as_document(hit: Hit) -> dict[str, Any]:
 
 def print_hits(hits: list[Hit], title: str | None = None) -> None:
     """Prints hits as a table: rank, score, id, and what the payload says about the picture."""
-    rows = [(rank, hit.score, hit.id, about(hit.payload)) for rank, hit in enumerate(hits, 1)]
-    print_table([">#", ">score", "id", "payload"], rows, title)
+    rows: list[tuple[object, ...]] = [
+        (rank, hit.score, hit.id, about(hit.payload)) for rank, hit in enumerate(hits, 1)
+    ]
+    columns = [">#", ">score", "id", "payload"]
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    print_table(columns, rows, title)
 
 
 def about(payload: dict[str, Any]) -> str:

@@ -97,13 +97,16 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], title:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for header in headers:
         name = header.removeprefix(">")
         table.add_column(name, justify="right" if header.startswith(">") else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))  # Text: brackets in a file name are no markup
-    console().print(table)
+    out = console()
+    if title:
+        out.print(Text(f"\n{title}"))
+    out.print(table)
 
 
 def printable(cell: object) -> str:
