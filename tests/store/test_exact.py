@@ -29,7 +29,7 @@ def brute_force(rows: dict[int, F32], query: F32, span: Span) -> list[tuple[int,
 
 
 def assert_equal(found: Found, expected: list[tuple[int, float]], rows: dict[int, F32], query: F32) -> None:
-    """The same scores to float32 precision; the same rows, but rows whose scores differ by rounding may swap."""
+    """The same scores to float32 precision; rows whose scores differ only by rounding may swap."""
     assert len(found.seqs) == len(expected)
     assert np.abs(found.scores - np.array([score for _, score in expected], np.float32)).max(initial=0) < 2e-6
     assert len(set(found.seqs.tolist())) == len(found.seqs)
@@ -76,7 +76,7 @@ def test_search_equals_brute_force(scanner: Scanner, n_queries: int, dead_share:
 
 @pytest.mark.parametrize("n_queries", [1, 6, 40])
 def test_ties_are_broken_by_seq_in_every_batch(scanner: Scanner, n_queries: int) -> None:
-    """Two thousand rows of eight different vectors, spread over chunks: far more ties than a scan proposes."""
+    """2,000 rows of eight different vectors, spread over chunks: far more ties than a scan proposes."""
     rng = np.random.default_rng(7)
     kinds = unit_rows(rng.standard_normal((8, 48)))
     kind = rng.integers(0, 8, 2000)

@@ -25,7 +25,7 @@ def test_a_second_process_is_refused_by_pid_until_the_first_dies(tmp_path: Path)
 
 
 def test_a_second_store_of_one_process_is_refused(tmp_path: Path) -> None:
-    with Store.open(tmp_path):
-        with pytest.raises(StoreLocked, match=rf"is open in this process \({os.getpid()}\)"):
-            Store.open(tmp_path)
+    mine = rf"is open in this process \({os.getpid()}\)"
+    with Store.open(tmp_path), pytest.raises(StoreLocked, match=mine):
+        Store.open(tmp_path)
     Store.open(tmp_path).close()

@@ -75,7 +75,7 @@ def test_a_good_name_is_accepted(store: Store, name: str) -> None:
 )
 def test_a_bad_argument_is_refused(store: Store, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidCollection, match=message):
-        store.create_collection("a", **({"space_id": "s", "dim": 4} | arguments))
+        store.create_collection("a", **{"space_id": "s", "dim": 4, **arguments})
     assert store.collections() == []
 
 
@@ -129,14 +129,20 @@ def test_a_deleted_collections_room_is_reclaimed(tmp_path: Path) -> None:
         full = used_bytes(tmp_path)
         store.delete_collection("big")
         deadline = time.monotonic() + 60
-        while used_bytes(tmp_path) > full / 5:
+        while used_bytes(tmp_path) > full / 5 or n_collection_rows(tmp_path) > 1:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert (tmp_path / "store.sqlite3").stat().st_size < full / 5
     connection = sqlite3.connect(tmp_path / "store.sqlite3")
     assert connection.execute("SELECT count(*) FROM vectors").fetchone() == (10,)
-    assert connection.execute("SELECT count(*) FROM collections").fetchone() == (1,)
     connection.close()
+
+
+def n_collection_rows(folder: Path) -> int:
+    connection = sqlite3.connect(folder / "store.sqlite3")
+    (n_rows,) = connection.execute("SELECT count(*) FROM collections").fetchone()
+    connection.close()
+    return int(n_rows)
 
 
 def used_bytes(folder: Path) -> int:

@@ -82,7 +82,7 @@ def recorder(tmp_path: Path) -> Iterator[Recorder]:
 def test_what_waits_together_is_committed_once(recorder: Recorder) -> None:
     results = recorder.together(*(lambda i=i: recorder.write(f"note {i}") for i in range(20)))
     assert results == [f"note {i}" for i in range(20)]
-    assert recorder.stored() == set(results)  # type: ignore[arg-type]
+    assert recorder.stored() == set(results)
     # The first COMMIT is of the request that held the thread.
     assert recorder.statements.count("COMMIT") == 2
     assert recorder.published == results

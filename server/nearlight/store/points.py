@@ -1,6 +1,6 @@
 """The records that go into a collection and come out of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ class Point:
     """
 
     id: PointId
-    vector: F32 | Sequence[float]
+    vector: npt.ArrayLike
     payload: Mapping[str, Any]
 
 

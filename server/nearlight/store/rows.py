@@ -33,6 +33,10 @@ _SCROLL = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ?
 _SCROLL_AFTER = (
     "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id > ? ORDER BY id LIMIT ?"
 )
+_REMOVE_VECTORS = """
+DELETE FROM vectors
+WHERE space_no IN (SELECT space_no FROM spaces) AND seq IN (SELECT value FROM json_each(?))
+"""
 _VECTOR = "SELECT vector, checksum FROM vectors WHERE space_no = ? AND seq = ?"
 
 Row = tuple[int, Key, str, int]
@@ -173,11 +177,7 @@ def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int
 def _remove(connection: sqlite3.Connection, seqs: list[int]) -> None:
     """Remove points with their vectors in every space."""
     array = json.dumps(seqs)
-    connection.execute(
-        "DELETE FROM vectors WHERE space_no IN (SELECT space_no FROM spaces) "
-        "AND seq IN (SELECT value FROM json_each(?))",
-        (array,),
-    )
+    connection.execute(_REMOVE_VECTORS, (array,))
     connection.execute("DELETE FROM images WHERE seq IN (SELECT value FROM json_each(?))", (array,))
     connection.execute("DELETE FROM points WHERE seq IN (SELECT value FROM json_each(?))", (array,))
 

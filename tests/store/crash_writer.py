@@ -1,0 +1,52 @@
+"""Write to a store from four threads until killed, printing what was asked and what was acknowledged.
+
+Each line is one JSON array: ["ask", thread, number, operation, ids] before a call and
+["ack", thread, number] after it returned.
+"""
+
+import json
+import os
+import random
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from nearlight.store import Collection, Point, Store
+
+DIM = 16
+
+
+def say(*words: object) -> None:
+    os.write(1, (json.dumps(words) + "\n").encode())  # one call: a whole line, nothing buffered when killed
+
+
+def work(collection: Collection, thread: int, first: int) -> None:
+    rng = random.Random(f"{thread} {first}")
+    number = first
+    while True:
+        number += 1
+        ids = [f"{thread}/{rng.randrange(60)}" for _ in range(rng.randrange(1, 8))]  # ids of this thread only
+        if rng.random() < 0.25:
+            say("ask", thread, number, "delete", ids)
+            collection.delete(ids)
+        else:
+            say("ask", thread, number, "upsert", ids)
+            vectors = np.random.default_rng([thread, number]).standard_normal((len(ids), DIM))
+            payload = {"thread": thread, "number": number}
+            collection.upsert([Point(i, vector, payload) for i, vector in zip(ids, vectors, strict=True)])
+        say("ack", thread, number)
+
+
+def main() -> None:
+    store = Store.open(Path(sys.argv[1]), n_threads=1)
+    first = int(sys.argv[2])
+    names = [info.name for info in store.collections()]
+    collection = store.collection("c") if names else store.create_collection("c", space_id="s", dim=DIM)
+    for thread in range(4):
+        threading.Thread(target=work, args=(collection, thread, first)).start()
+
+
+if __name__ == "__main__":
+    main()
