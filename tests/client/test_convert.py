@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nearlight.client import InvalidInput, Point, convert
@@ -25,6 +25,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=4))
 def test_payload_survives(payload: dict[str, Any]) -> None:
     assert convert.json_from_wire(convert.json_for_wire(payload)) == payload
