@@ -138,7 +138,21 @@ def load_config(file: Path | None, overrides: Mapping[str, Any], assignments: Se
     return check_config(tree)
 
 
-_MAY_CHANGE = ("steps", "log_every", "checkpoint_every", "eval_every", "device", "data.decode_threads")
+_MAY_CHANGE = (
+    "steps",
+    "log_every",
+    "checkpoint_every",
+    "eval_every",
+    "device",
+    "data.train",
+    "data.val",
+    "data.decode_threads",
+    "augment.crop_px",
+    "optimiser.lr",
+    "optimiser.schedule",
+    "optimiser.decay_share",
+    "optimiser.clip_grad_norm",
+)
 
 
 def resumed_config(run: Path, given: Sequence[object], assignments: Sequence[str]) -> RunConfig:
