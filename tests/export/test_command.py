@@ -1,6 +1,7 @@
 """`nearlight export` as a user meets it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,18 +27,26 @@ def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None
     card = tmp_path / "notes.md"
     card.write_text("Made for a test.")
     out = tmp_path / "bundle"
-    stdout, stderr = run_export(
-        run, "--out", out, "--name", "mine", "--licence", "MIT", "--card", card, "--json"
+    shutil.copytree(full.path, out)
+    settings = (
+        "--name",
+        "mine",
+        "--licence",
+        "MIT",
+        "--card",
+        card,
+        "--precision",
+        "fp16",
+        "--force",
+        "--json",
     )
+    stdout, stderr = run_export(run, "--out", out, *settings)
     document = json.loads(stdout)
     assert document["path"] == str(out)
     assert document["name"] == "mine"
-    assert document["space_id"] == full.manifest.space_id
-    assert document["parity"]["text"]["min_cosine"] >= 0.99999
-    assert "proving parity on generated images" in stderr
+    assert document["parity"]["text"]["min_cosine"] >= 0.999
+    assert "proving it on generated images" in stderr
     assert "Made for a test." in (out / "README.md").read_text()
-    stdout, _ = run_export(run, "--out", out, "--precision", "fp16", "--force")
-    assert "image tower: least cosine 0.9" in stdout
     assert Bundle.open(out).manifest.precision == "fp16"
 
 
@@ -67,6 +76,7 @@ def test_help_has_examples() -> None:
 
 
 def test_the_command_is_cheap_to_import() -> None:
-    code = "import sys, nearlight.export.command; print([m for m in ('torch', 'onnx', 'open_clip') if m in sys.modules])"
+    heavy = "('torch', 'onnx', 'open_clip')"
+    code = f"import sys, nearlight.export.command; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -47,14 +47,23 @@ def test_local_weights(tiny_arch: str, weights: dict[str, torch.Tensor], tmp_pat
     else:
         wrapped = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in weights.items()}}
         torch.save(weights if kind == "pt" else wrapped, file)
-    bundle = export_open_clip(tiny_arch, str(file), tmp_path / "bundle")
+    subject = open_open_clip(tiny_arch, str(file))
+    loaded = subject.model.state_dict()
+    assert all(torch.equal(loaded[name], weights[name]) for name in weights)
+    assert not subject.model.training
+    assert subject.training["weights"] == file.name
+    assert subject.name == "nearlight-test-tiny"
+
+
+def test_a_clip_model_becomes_a_bundle(
+    tiny_arch: str, weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    torch.save(weights, tmp_path / "w.pt")
+    bundle = export_open_clip(tiny_arch, str(tmp_path / "w.pt"), tmp_path / "bundle")
     reference = open_clip.create_model(tiny_arch, load_weights=False).eval()
     reference.load_state_dict(weights)
-    tokenizer = bundle.tokenizer()
-    found = runner(bundle.text_path)(tokenizer.encode(TEXTS, trim=True))
+    found = runner(bundle.text_path)(bundle.tokenizer().encode(TEXTS, trim=True))
     np.testing.assert_allclose(found, vectors_of(reference, TEXTS), atol=2e-6)
-    assert bundle.manifest.training["weights"] == file.name
-    assert bundle.manifest.name == "nearlight-test-tiny"
 
 
 def test_a_custom_text_tower_keeps_its_full_length(tmp_path: Path) -> None:
@@ -84,6 +93,7 @@ def test_a_custom_text_tower_keeps_its_full_length(tmp_path: Path) -> None:
     assert runner(bundle.text_path)(bundle.tokenizer().encode(["a", "b"], trim=True)).shape == (2, 16)
 
 
+@pytest.mark.slow
 def test_a_modified_resnet(tmp_path: Path) -> None:
     text = {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
     vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import onnxruntime
 import torch
 
 from nearlight.bundle.folder import MODEL_CARD, Bundle, refuse_existing, write_bundle
@@ -14,7 +15,7 @@ from nearlight.export.card import model_card
 from nearlight.export.graphs import image_graph, text_graph
 from nearlight.export.onnx_writer import OPSET, Input, write_onnx
 from nearlight.export.open_clip_source import open_open_clip
-from nearlight.export.parity import prove
+from nearlight.export.parity import MIN_COSINE, prove_images, prove_texts
 from nearlight.export.run_source import open_run
 from nearlight.export.samples import gather
 from nearlight.export.subject import Subject
@@ -87,12 +88,15 @@ def export_subject(
     samples = gather(options.data, subject.data, subject.image.preprocess)
     dim = _dim(subject)
     half = precision == "fp16"
-    _log.info("writing the image graph (%d numbers a vector)", dim)
+    limit = MIN_COSINE[precision]
+    _log.info("writing the image graph, %d numbers a vector", dim)
     image_onnx = write_onnx(image_graph(subject), _image_input(subject), dim, half=half)
+    _log.info("proving it on %s", samples.origin)
+    image_parity = prove_images(subject, image_onnx, samples, limit)
     _log.info("writing the text graph")
     text_onnx = write_onnx(text_graph(subject), _text_input(subject), dim, half=half)
-    _log.info("proving parity on %s", samples.origin)
-    parity = prove(subject, image_onnx, text_onnx, samples, precision)
+    _log.info("proving it on %s", samples.origin)
+    text_parity = prove_texts(subject, text_onnx, samples, limit)
     manifest = Manifest(
         name=options.name or subject.name,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -105,7 +109,13 @@ def export_subject(
         opset=OPSET,
         training=dict(subject.training),
         metrics=dict(subject.metrics),
-        parity=parity,
+        parity={
+            "data": samples.origin,
+            "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+            "min_cosine_allowed": limit,
+            "image": image_parity,
+            "text": text_parity,
+        },
     )
     command = f"nearlight export {subject.made_with} --precision {precision}"
     files = {

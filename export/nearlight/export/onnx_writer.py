@@ -44,25 +44,38 @@ def write_onnx(graph: nn.Module, given: Input, dim: int, *, half: bool = False) 
     size = sum(weight.numel() * weight.element_size() for weight in graph.parameters())
     if size > _MAX_GRAPH_BYTES:
         raise GraphError(f"the weights of `{given.name}` have {size} bytes; the limit is {_MAX_GRAPH_BYTES}")
-    varying = dict.fromkeys(given.varying, torch.export.Dim.DYNAMIC)
-    program = torch.onnx.export(
-        graph,
-        (given.example,),
-        dynamo=True,
-        dynamic_shapes=(varying,),
-        input_names=[given.name],
-        output_names=[OUTPUT],
-        opset_version=OPSET,
-        verbose=False,
-    )
-    assert program is not None
-    model: onnx.ModelProto = program.model_proto
+    model = _traced(graph.eval(), given)
     _clean(model)
     _check(model, given, dim)
     if half:
         _halve(model)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
+
+
+def _traced(graph: nn.Module, given: Input) -> onnx.ModelProto:
+    varying = dict.fromkeys(given.varying, torch.export.Dim.DYNAMIC)
+    try:
+        try:
+            traced = torch.export.export(graph, (given.example,), dynamic_shapes=(varying,), strict=False)
+        except (torch._dynamo.exc.UserError, RuntimeError):
+            # Slower, but it sees through Python's len() of a tensor, which fixes a varying dimension above.
+            traced = torch.export.export(graph, (given.example,), dynamic_shapes=(varying,), strict=True)
+        program = torch.onnx.export(
+            traced,
+            dynamo=True,
+            input_names=[given.name],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except Exception as error:  # torch raises many types, each with pages of advice
+        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+        raise GraphError(
+            f"the model behind `{given.name}` does not become an ONNX graph: {reason}"
+        ) from error
+    assert program is not None
+    return program.model_proto
 
 
 def _clean(model: onnx.ModelProto) -> None:

@@ -54,33 +54,31 @@ def agreement(expected: Vectors, found: Vectors) -> Agreement:
     )
 
 
-def prove(
-    subject: Subject, image_onnx: bytes, text_onnx: bytes, samples: Samples, precision: str
-) -> dict[str, JsonValue]:
-    """Measure both towers and return the report for the manifest.
+def prove_images(subject: Subject, image_onnx: bytes, samples: Samples, limit: float) -> dict[str, JsonValue]:
+    """Compare the image graph with the model; the figures for the manifest.
 
     Raises:
-        ParityError: A tower is below its threshold, or a vector depends on its batch mates.
+        ParityError: The least cosine is below `limit`, or a vector depends on its batch mates.
+    """
+    pixels = samples.pixels
+    expected = _embed(len(pixels), lambda start, stop: _torch_images(subject, pixels[start:stop]))
+    return _tower("image", _session(image_onnx, "pixels"), lambda a, b: pixels[a:b], expected, limit)
+
+
+def prove_texts(subject: Subject, text_onnx: bytes, samples: Samples, limit: float) -> dict[str, JsonValue]:
+    """Compare the text graph, fed with trimmed tokens, with the model, fed with whole contexts.
+
+    Raises:
+        ParityError: The least cosine is below `limit`, or a vector depends on its batch mates.
     """
     tokenizer = Tokenizer.load(subject.tokenizer_json, subject.text)
     rows = tokenizer.rows(samples.texts)
+    expected = _embed(len(rows), lambda start, stop: _torch_texts(subject, tokenizer.pad(rows[start:stop])))
 
-    def tokens(start: int, stop: int) -> Tokens:
+    def trimmed(start: int, stop: int) -> Tokens:
         return tokenizer.pad(rows[start:stop], trim=True)
 
-    def pixels(start: int, stop: int) -> Pixels:
-        return samples.pixels[start:stop]
-
-    expected_images = _embed(len(samples.pixels), lambda a, b: _torch_images(subject, samples.pixels[a:b]))
-    expected_texts = _embed(len(rows), lambda a, b: _torch_texts(subject, tokenizer.pad(rows[a:b])))
-    limit = MIN_COSINE[precision]
-    return {
-        "data": samples.origin,
-        "min_cosine_allowed": limit,
-        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
-        "image": _tower("image", _session(image_onnx, "pixels"), pixels, expected_images, limit),
-        "text": _tower("text", _session(text_onnx, "tokens"), tokens, expected_texts, limit),
-    }
+    return _tower("text", _session(text_onnx, "tokens"), trimmed, expected, limit)
 
 
 def _tower(
