@@ -77,3 +77,20 @@ def test_help_shows_examples() -> None:
     assert "nearlight train clip --resume" in " ".join(
         runner.invoke(train_app, ["clip", "--help"]).output.split()
     )
+
+
+def test_a_bundle_measures_as_the_run_it_came_from(
+    run: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nearlight.export.exporter import export_run
+
+    monkeypatch.chdir(tmp_path)
+    export_run(run, tmp_path / "bundle")
+    found = []
+    for model in (run, tmp_path / "bundle"):
+        result = runner.invoke(
+            evaluate_app, [str(model), "--task", "zeroshot", "--data", str(labelled), "--json"]
+        )
+        found.append(json.loads(result.stdout)["results"])
+    assert found[0] == found[1]
+    assert (tmp_path / "evaluation-run-zeroshot.json").is_file()

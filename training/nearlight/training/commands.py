@@ -92,7 +92,12 @@ def evaluate(
         typer.Option(help="Prompt templates for class names: FILE[#NAME], JSON. Default: a built-in list."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Where to save the figures; a run keeps its own.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to save the figures. Default: in the run, or evaluation-NAME-TASK.json here."
+        ),
+    ] = None,
 ) -> None:
     """Measure a run or a bundle: zero-shot accuracy, or retrieval both ways.
 
@@ -114,19 +119,20 @@ def evaluate(
         typer.echo(json.dumps(found, indent=2))
     else:
         _print_table(found)
+        typer.echo(f"saved to {found['saved_to']}", err=True)
 
 
 def _print_table(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from nearlight.training.evaluation import COUNTS
+
     table = Table(title=f"{found['task']} of {found['model']}")
-    names = list(next(iter(found["results"].values())))
-    for heading in ("source", *names):
-        table.add_column(heading, justify="left" if heading == "source" else "right")
-    for source, values in found["results"].items():
-        table.add_row(
-            source,
-            *(f"{values[n]:.2f}" if not float(values[n]).is_integer() else f"{values[n]:.0f}" for n in names),
-        )
+    table.add_column("metric")
+    for source in found["results"]:
+        table.add_column(source, justify="right")
+    for name in next(iter(found["results"].values())):
+        values = [source[name] for source in found["results"].values()]
+        table.add_row(name, *(f"{v:.0f}" if name in COUNTS else f"{v:.2f} %" for v in values))
     Console().print(table)

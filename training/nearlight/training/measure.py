@@ -33,7 +33,7 @@ def measure(
         task: `zeroshot` or `retrieval`.
         data: sources.
         templates: `FILE[#NAME]`, or None for a run's own, else the built-in list.
-        out: a JSON file; None saves `evaluation-TASK.json` in a run folder and nothing for a bundle.
+        out: a JSON file; None saves `evaluation-TASK.json` in a run folder, or here for a bundle.
 
     Raises:
         ConfigError: an unknown task.
@@ -48,7 +48,9 @@ def measure(
         prompts = templates or run.config.data.templates
         out = out or Path(model) / f"evaluation-{task}.json"
     else:
-        embedder = OnnxEmbedder.open(find_bundle(model))
+        onnx = OnnxEmbedder.open(find_bundle(model))
+        embedder = onnx
+        out = out or Path(f"evaluation-{onnx.bundle.manifest.name}-{task}.json")
     tasks: dict[str, Callable[[Source], dict[str, float]]] = {
         "zeroshot": lambda source: zero_shot(embedder, source, load_templates(prompts)),
         "retrieval": lambda source: retrieval(embedder, source),
@@ -57,8 +59,8 @@ def measure(
         raise ConfigError(f"--task is {task!r}; it must be one of {', '.join(tasks)}")
     results = {source.name: tasks[task](source) for source in map(open_source, data)}
     found = {"model": model, "task": task, "templates": prompts or "built-in", "results": results}
-    if out:
-        save_text(out, json.dumps(found, indent=2) + "\n")
+    found["saved_to"] = str(out)
+    save_text(out, json.dumps(found, indent=2) + "\n")
     return found
 
 
