@@ -2,11 +2,12 @@
 
     python tests/bench/bench_serving.py --bundle BUNDLE [--rounds 5] [--seconds 4] [--json]
 
-Both decode the same JPEG files (imagenet-sample100.parquet in NEARLIGHT_DATA, else ../shared/data) and run the
-same graph with the same threads. In-process: a pool decodes ahead while full batches run, nothing else: the limit.
-Server: a process of its own, asked by a client that keeps 32 single-image calls in flight and shares the same
-cores. Rounds of both are interleaved, so that whatever else the machine does touches both; the ratio is the
-median over rounds.
+Both decode the same JPEG files (imagenet-sample100.parquet in NEARLIGHT_DATA, else ../shared/data)
+and run the same graph with the same threads. In-process: a pool decodes ahead while full batches run,
+nothing else: the limit. Server: a process of its own, asked by a client that keeps 32 single-image
+calls in flight and shares the same cores. Rounds of both are interleaved, so that whatever else the
+machine does touches both; the ratio is the median over rounds. cpu_ratio compares processor time per
+image (client included): it tells the same on a busy machine.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -46,15 +48,48 @@ METHOD = "/nearlight.v1.EmbeddingService/Embed"
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """Images per second of both, one right after the other."""
+class Side:
+    """What one side of a round did.
 
-    in_process: float
-    server: float
+    Args:
+        images: embedded.
+        wall_s: seconds it took.
+        cpu_s: processor seconds it used, of all its processes: it tells the cost where the machine is busy.
+    """
+
+    images: int
+    wall_s: float
+    cpu_s: float
 
     @property
-    def ratio(self) -> float:
-        return self.server / self.in_process
+    def images_per_s(self) -> float:
+        return self.images / self.wall_s
+
+    @property
+    def cpu_ms_per_image(self) -> float:
+        return 1e3 * self.cpu_s / self.images
+
+
+class Clock:
+    """Wall and processor time since it was made, of this process and of another one."""
+
+    def __init__(self, other_pid: int | None = None) -> None:
+        self._pid = other_pid
+        self._wall, self._cpu = time.perf_counter(), self._cpu_s()
+
+    @property
+    def wall_s(self) -> float:
+        return time.perf_counter() - self._wall
+
+    def side(self, images: int) -> Side:
+        return Side(images, self.wall_s, self._cpu_s() - self._cpu)
+
+    def _cpu_s(self) -> float:
+        own = time.process_time()
+        if self._pid is None:
+            return own
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(") ")[2].split()
+        return own + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class InProcess:
@@ -82,43 +117,51 @@ class InProcess:
         vectors: F32 = self._session.run(None, {"pixels": rows})[0]
         return vectors
 
-    def images_per_s(self, images: list[bytes], seconds: float) -> float:
+    def run(self, images: list[bytes], seconds: float) -> Side:
         endless = itertools.cycle(images)
         ahead = deque(self._pool.submit(self._decode, next(endless)) for _ in range(2 * self._batch))
-        done, started = 0, time.perf_counter()
-        while time.perf_counter() - started < seconds:
+        done, clock = 0, Clock()
+        while clock.wall_s < seconds:
             rows = np.stack([ahead.popleft().result() for _ in range(self._batch)])  # (B, H, W, 3)
             ahead.extend(self._pool.submit(self._decode, next(endless)) for _ in range(self._batch))
             self._session.run(None, {"pixels": rows})
             done += self._batch
-        rate = done / (time.perf_counter() - started)
+        side = clock.side(done)
         for future in ahead:
             future.result()
-        return rate
+        return side
 
     def _decode(self, image: bytes) -> npt.NDArray[np.uint8]:
         return load_pixels(image, self._spec, ImageLimits())
 
 
-async def server_images_per_s(address: str, requests: list[bytes], seconds: float, in_flight: int) -> float:
+async def ask_server(server: "Server", requests: list[bytes], seconds: float, in_flight: int) -> Side:
     """Closed loop: `in_flight` callers, each asks again as soon as it is answered."""
     endless = itertools.cycle(requests)
-    done, started = 0, time.perf_counter()
+    done, clock = 0, Clock(server.pid)
 
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(server.address) as channel:
         # Requests are encoded before: the client's work is not the server's.
-        embed = channel.unary_unary(METHOD, response_deserializer=embedding_pb2.EmbedResponse.FromString)
+        embed: Any = channel.unary_unary(METHOD, response_deserializer=embedding_pb2.EmbedResponse.FromString)
 
         async def caller() -> None:
             nonlocal done
-            while time.perf_counter() - started < seconds:
+            while clock.wall_s < seconds:
                 reply = await embed(next(endless))
                 if reply.errors:
                     raise RuntimeError(f"the server failed: {reply.errors[0].message}")
                 done += 1
 
         await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return done / (time.perf_counter() - started)
+    return clock.side(done)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server process."""
+
+    address: str
+    pid: int
 
 
 def check_same(address: str, images: list[bytes], local: InProcess) -> float:
@@ -132,8 +175,8 @@ def check_same(address: str, images: list[bytes], local: InProcess) -> float:
 
 
 @contextmanager
-def running_server(bundle: Path) -> Iterator[str]:
-    """A server process on a free port; yields its address."""
+def running_server(bundle: Path) -> Iterator[Server]:
+    """A server process on a free port."""
     with tempfile.TemporaryDirectory() as data:
         arguments = [
             "--bundle",
@@ -153,7 +196,7 @@ def running_server(bundle: Path) -> Iterator[str]:
             match = re.search(r" on (\S+) ", line)
             if not match:
                 raise SystemExit("the server did not start")
-            yield match[1]
+            yield Server(match[1], child.pid)
         finally:
             child.terminate()
             child.wait()
@@ -162,58 +205,64 @@ def running_server(bundle: Path) -> Iterator[str]:
 def measure(
     bundle: Bundle, images: list[bytes], rounds: int, seconds: float, in_flight: int
 ) -> dict[str, object]:
+    """Interleave both sides; a document of every round and the medians."""
     config = ServerConfig()
     local = InProcess(bundle, config)
     requests = [
         embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(image=image)]).SerializeToString()
         for image in images
     ]
-    with running_server(bundle.path) as address:
-        cosine = check_same(address, images[:32], local)
-        local.images_per_s(images, seconds / 2)
-        asyncio.run(server_images_per_s(address, requests, seconds / 2, in_flight))
-        measured = []
-        for number in range(rounds):
+    load = os.getloadavg()[0]
+    table = []
+    with running_server(bundle.path) as server:
+        cosine = check_same(server.address, images[:32], local)
+        for number in range(rounds + 1):
             # Who goes first changes, so that a drift of the machine favours neither.
-            first = local.images_per_s(images, seconds) if number % 2 else 0.0
-            served = asyncio.run(server_images_per_s(address, requests, seconds, in_flight))
-            measured.append(Round(first or local.images_per_s(images, seconds), served))
+            first = local.run(images, seconds) if number % 2 else None
+            served = asyncio.run(ask_server(server, requests, seconds, in_flight))
+            limit = first or local.run(images, seconds)
+            if number:  # the first round warms both
+                table.append(row(limit, served))
     return {
+        "rounds": table,
+        "median": {key: round(statistics.median(line[key] for line in table), 3) for key in table[0]},
         "bundle": bundle.manifest.name,
         "image_px": bundle.manifest.towers.image.preprocess.size_px,
         "in_flight": in_flight,
         "batch": config.batching.max_images,
         "engine_threads": config.engine.session_threads,
         "decode_threads": config.engine.preparing_threads,
-        "rounds": [
-            {"in_process": round(r.in_process, 1), "server": round(r.server, 1), "ratio": round(r.ratio, 3)}
-            for r in measured
-        ],
-        "median_in_process_images_per_s": round(statistics.median(r.in_process for r in measured), 1),
-        "median_server_images_per_s": round(statistics.median(r.server for r in measured), 1),
-        "median_ratio": round(statistics.median(r.ratio for r in measured), 3),
         "min_cosine": round(cosine, 7),
         "onnxruntime": onnxruntime.__version__,
         "grpc": grpc.__version__,
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg()[0],
+        "load_before": round(load, 2),
+    }
+
+
+def row(limit: Side, served: Side) -> dict[str, float]:
+    """One line of the table."""
+    return {
+        "in_process_images_per_s": round(limit.images_per_s, 1),
+        "server_images_per_s": round(served.images_per_s, 1),
+        "ratio": round(served.images_per_s / limit.images_per_s, 3),
+        "in_process_cpu_ms": round(limit.cpu_ms_per_image, 2),
+        "server_and_client_cpu_ms": round(served.cpu_ms_per_image, 2),
+        "cpu_ratio": round(limit.cpu_ms_per_image / served.cpu_ms_per_image, 3),
     }
 
 
 def print_table(result: dict[str, object]) -> None:
-    rounds = result["rounds"]
+    """For people."""
+    rounds, median = result.pop("rounds"), result.pop("median")
     assert isinstance(rounds, list)
-    print(
-        f"{'round':>8} {'in-process':>12} {'server':>12} {'ratio':>8}   images/s, {result['in_flight']} in flight"
-    )
-    for number, row in enumerate(rounds):
-        print(f"{number:>8} {row['in_process']:>12} {row['server']:>12} {row['ratio']:>8}")
-    medians = (
-        result[f"median_{name}"] for name in ("in_process_images_per_s", "server_images_per_s", "ratio")
-    )
-    print("{:>8} {:>12} {:>12} {:>8}".format("median", *medians))
-    print({key: value for key, value in result.items() if key != "rounds" and not key.startswith("median")})
+    assert isinstance(median, dict)
+    names = list(median)
+    print("".join(f"{name:>27}" for name in ["round", *names]))
+    for name, line in [*enumerate(rounds), ("median", median)]:
+        print("".join(f"{cell:>27}" for cell in [name, *(line[key] for key in names)]))
+    print(", ".join(f"{key} {value}" for key, value in result.items()))
 
 
 def main() -> None:
@@ -232,7 +281,7 @@ def main() -> None:
     data = Path(os.environ.get("NEARLIGHT_DATA", default)) / "imagenet-sample100.parquet"
     if not data.is_file():
         raise SystemExit(f"no images at {data}; set NEARLIGHT_DATA to the folder that holds {data.name}")
-    images = pq.read_table(data, columns=["image"])["image"].to_pylist()
+    images: list[bytes] = [cell.as_py() for cell in pq.read_table(data, columns=["image"])["image"]]
     bundle = Bundle.open(find_bundle(arguments.bundle))
     result = measure(bundle, images, arguments.rounds, arguments.seconds, arguments.in_flight)
     if arguments.json:

@@ -89,7 +89,7 @@ def text_graph(seed: int) -> bytes:
         helper.make_node("ReduceL2", ["long"], ["length"], axes=[1], keepdims=1),
         helper.make_node("Div", ["long", "length"], ["vectors"]),
     ]
-    weights = {"rows": rows, "table": table, "axis": np.array([1])}
+    weights: dict[str, npt.NDArray[Any]] = {"rows": rows, "table": table, "axis": np.array([1])}
     return _model(nodes, "tokens", TensorProto.INT64, ["B", "L"], weights)
 
 

@@ -31,7 +31,7 @@ def test_only_known_tokens_are_let_in_and_health_is_open_to_all(
             with pytest.raises(grpc.RpcError, match=words) as caught:
                 models.ListModels(request, metadata=metadata)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-            assert TOKEN not in caught.value.details()
+            assert TOKEN not in str(caught.value.details())
         health = health_pb2_grpc.HealthStub(channel)
         assert health.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
 
@@ -59,7 +59,7 @@ def test_too_many_calls_at_once_are_told_when_to_come_back(
         gone_on.set()
         assert list(stream) == []
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "1 calls are in flight; the limit is 1" in caught.value.details()
+        assert "1 calls are in flight; the limit is 1" in str(caught.value.details())
         status = rpc_status.from_call(caught.value)
         retry = error_details_pb2.RetryInfo()
         assert status.details[0].Unpack(retry)
@@ -68,8 +68,9 @@ def test_too_many_calls_at_once_are_told_when_to_come_back(
 
 def test_a_message_that_is_none_is_refused_and_the_server_goes_on(address: str, stubs: Any) -> None:
     with grpc.insecure_channel(address) as channel:
-        call = channel.unary_unary("/nearlight.v1.EmbeddingService/Embed")
-        stream = channel.stream_stream("/nearlight.v1.EmbeddingService/EmbedStream")
+        call: Any = channel.unary_unary("/nearlight.v1.EmbeddingService/Embed")
+        nothing: Any = channel.unary_unary("/nearlight.v1.EmbeddingService/Nothing")
+        stream: Any = channel.stream_stream("/nearlight.v1.EmbeddingService/EmbedStream")
         with pytest.raises(grpc.RpcError, match="cannot be read") as caught:
             call(b"\xff\xff\xff")
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -77,7 +78,7 @@ def test_a_message_that_is_none_is_refused_and_the_server_goes_on(address: str, 
             list(stream(iter([b"\xff\xff\xff"])))
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         with pytest.raises(grpc.RpcError) as caught:
-            channel.unary_unary("/nearlight.v1.EmbeddingService/Nothing")(b"")
+            nothing(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert stubs.models.ListModels(model_pb2.ListModelsRequest()).models
 

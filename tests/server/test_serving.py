@@ -74,14 +74,18 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path, stubs_of: Any, images
                     asked_to_stop.wait(0.2)
             threading.Event().wait(0.5)
 
-        acknowledged = []
-        with pytest.raises(grpc.RpcError) as caught:
+        acknowledged: list[int] = []
+
+        def read_all() -> None:
             for reply in stubs.points.UpsertStream(requests()):
                 acknowledged.append(reply.sequence)
                 assert reply.HasField("result")
+
+        with pytest.raises(grpc.RpcError) as caught:
+            read_all()
         asked_to_stop.set()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert "draining" in caught.value.details()
+        assert "draining" in str(caught.value.details())
         assert acknowledged == list(range(len(acknowledged)))
         assert acknowledged
         _, errors = child.communicate(timeout=30)
@@ -152,27 +156,29 @@ def test_a_dead_stage_turns_health_and_its_callers_are_told(
     class Killed(BaseException):
         pass
 
-    with LocalServer(config_of([tiny_bundle, images_only_bundle], tmp_path)) as server:
-        with grpc.insecure_channel(server.address) as channel:
-            embedding, health = stubs_of(channel).embedding, health_pb2_grpc.HealthStub(channel)
-            check = health_pb2.HealthCheckRequest(service="nearlight.v1.EmbeddingService")
-            assert health.Check(check).status == SERVING
+    with (
+        LocalServer(config_of([tiny_bundle, images_only_bundle], tmp_path)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        embedding, health = stubs_of(channel).embedding, health_pb2_grpc.HealthStub(channel)
+        check = health_pb2.HealthCheckRequest(service="nearlight.v1.EmbeddingService")
+        assert health.Check(check).status == SERVING
 
-            def die(self: Any, rows: Any) -> Any:
-                raise Killed
+        def die(self: Any, rows: Any) -> Any:
+            raise Killed
 
-            text = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")])
-            with monkeypatch.context() as patch:
-                patch.setattr(OnnxEncoder, "encode", die)
-                [error] = embedding.Embed(text).errors
-            assert (error.code, error.message) == (13, "internal error")
-            assert health.Check(check).status == NOT_SERVING
-            assert health.Check(health_pb2.HealthCheckRequest()).status == NOT_SERVING
-            with pytest.raises(grpc.RpcError, match="tiny/text is out of service") as caught:
-                embedding.Embed(text)
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            other = embedding_pb2.EmbedRequest(model="eye", inputs=[input_pb2.Input(image=images[0])])
-            assert not embedding.Embed(other).errors
+        text = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")])
+        with monkeypatch.context() as patch:
+            patch.setattr(OnnxEncoder, "encode", die)
+            [error] = embedding.Embed(text).errors
+        assert (error.code, error.message) == (13, "internal error")
+        assert health.Check(check).status == NOT_SERVING
+        assert health.Check(health_pb2.HealthCheckRequest()).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError, match="tiny/text is out of service") as caught:
+            embedding.Embed(text)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        other = embedding_pb2.EmbedRequest(model="eye", inputs=[input_pb2.Input(image=images[0])])
+        assert not embedding.Embed(other).errors
 
 
 def test_a_full_queue_tells_when_to_come_back(
@@ -187,10 +193,11 @@ def test_a_full_queue_tells_when_to_come_back(
 
     from nearlight.server.engine import OnnxEncoder
 
-    gate, encode = threading.Event(), OnnxEncoder.encode
+    gate, entered, encode = threading.Event(), threading.Event(), OnnxEncoder.encode
 
     def slow(self: OnnxEncoder, rows: Any) -> Any:
-        gate.wait(30)
+        entered.set()
+        assert gate.wait(30)
         return encode(self, rows)
 
     config = config_of([tiny_bundle], tmp_path, limits={"queue_inputs": 4, "max_batch_inputs": 4})
@@ -199,13 +206,12 @@ def test_a_full_queue_tells_when_to_come_back(
         monkeypatch.setattr(OnnxEncoder, "encode", slow)
         four = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")] * 4)
         first = embedding.Embed.future(four)
-        refused = None
-        while refused is None:
-            try:
-                embedding.Embed(embedding_pb2.EmbedRequest(inputs=four.inputs[:1]), timeout=0.05)
-            except grpc.RpcError as error:
-                refused = error if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED else None
-        assert "tiny/text holds 4 inputs; 1 more would exceed its bound of 4" in refused.details()
+        assert entered.wait(30)
+        with pytest.raises(grpc.RpcError) as caught:
+            embedding.Embed(embedding_pb2.EmbedRequest(inputs=four.inputs[:1]))
+        refused = caught.value
+        assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "tiny/text holds 4 inputs; 1 more would exceed its bound of 4" in str(refused.details())
         retry = error_details_pb2.RetryInfo()
         assert rpc_status.from_call(refused).details[0].Unpack(retry)
         assert retry.retry_delay.ToMilliseconds() >= 50

@@ -124,7 +124,7 @@ def _parsed(content: bytes, parse: Parse, method: str) -> Any:
     """The request.
 
     Raises:
-        InvalidInput: the bytes are not such a message, or a string in it is not UTF-8 (a lone surrogate, say).
+        InvalidInput: the bytes are no such message, or a string in it is not UTF-8 (a lone surrogate).
     """
     try:
         return parse(content)

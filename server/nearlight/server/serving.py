@@ -61,17 +61,7 @@ class Server:
         self._config = config
         self._models = Models()
         self._health = Health(SERVICES, config.limits.max_concurrent_calls)
-        self._grpc = grpc.aio.server(
-            interceptors=[
-                CallInterceptor(self._health, [token.get_secret_value() for token in config.security.tokens])
-            ],
-            options=[
-                ("grpc.max_receive_message_length", config.limits.max_message_bytes),
-                ("grpc.max_send_message_length", config.limits.max_message_bytes),
-                # Two servers on one port would share its calls without a word.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
+        self._grpc: grpc.aio.Server | None = None
         self._pool: DecodePool | None = None
         self._catalog: Catalog | None = None
 
@@ -89,10 +79,12 @@ class Server:
             store = await asyncio.to_thread(open_store, self._config.data_folder)
             self._catalog = Catalog(store, self._models, self._config.store_threads, self._health.stage_died)
             self._pool = DecodePool(self._config.engine.preparing_threads, self._health.stage_died)
-            self._add_services(self._catalog, Embedder(self._pool))
-            self.address = _bind(self._grpc, self._config)
+            server = _grpc_server(self._config, self._health)
+            self._add_services(server, self._catalog, Embedder(self._pool))
+            self.address = _bind(server, self._config)
             await self._health.enter(Phase.LOADING)
-            await self._grpc.start()
+            await server.start()
+            self._grpc = server
             await asyncio.to_thread(self._load, bundles)
         except BaseException:
             await self._close(grace_s=0)
@@ -116,8 +108,8 @@ class Server:
         for bundle in bundles:
             self._models.add(load_model(bundle, self._config, self._health.stage_died))
 
-    def _add_services(self, catalog: Catalog, embedder: Embedder) -> None:
-        limits, server, models = self._config.limits, self._grpc, self._models
+    def _add_services(self, server: grpc.aio.Server, catalog: Catalog, embedder: Embedder) -> None:
+        limits, models = self._config.limits, self._models
         upserter, querier = Upserter(catalog, embedder, limits), Querier(catalog, embedder, limits)
         prototypes = PrototypeCache(embedder, self._config.engine.prototype_cache_entries)
         embedding = EmbeddingService(models, embedder, prototypes, limits, self._health)
@@ -139,7 +131,8 @@ class Server:
             reflection.enable_server_reflection(names, server)
 
     async def _close(self, grace_s: float) -> None:
-        await self._grpc.stop(grace_s)
+        if self._grpc:
+            await self._grpc.stop(grace_s)
         await asyncio.to_thread(self._close_stages)
 
     def _close_stages(self) -> None:
@@ -172,6 +165,20 @@ def warn_if_open(config: ServerConfig) -> None:
         )
     if not config.security.tokens and not config.security.tls_client_ca_file:
         log.warning("listening beyond this machine WITHOUT tokens: everyone may call", listen=config.listen)
+
+
+def _grpc_server(config: ServerConfig, health: Health) -> grpc.aio.Server:
+    """A gRPC server without services yet."""
+    tokens = [token.get_secret_value() for token in config.security.tokens]
+    return grpc.aio.server(
+        interceptors=[CallInterceptor(health, tokens)],
+        options=[
+            ("grpc.max_receive_message_length", config.limits.max_message_bytes),
+            ("grpc.max_send_message_length", config.limits.max_message_bytes),
+            # Two servers on one port would share its calls without a word.
+            ("grpc.so_reuseport", 0),
+        ],
+    )
 
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
