@@ -73,6 +73,13 @@ def test_a_truncated_database_is_refused(folder: Path, share: float) -> None:
         Store.open(folder)
 
 
+def test_a_database_without_its_last_byte_is_refused(folder: Path) -> None:
+    path = folder / DATABASE_FILE
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreCorrupt, match="is cut short: "):
+        Store.open(folder)
+
+
 def test_a_flipped_bit_of_a_vector_is_noticed_at_open(folder: Path) -> None:
     path = folder / DATABASE_FILE
     connection = sqlite3.connect(path)

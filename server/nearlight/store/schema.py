@@ -193,7 +193,7 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def _check_length(connection: sqlite3.Connection, path: Path) -> None:
-    """Notice a file that was cut short: pages that the header counts must be in the file or in the log."""
+    """Notice a file that was cut short; SQLite itself reads what is missing of the last page as zeros."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     (n_pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
