@@ -86,7 +86,7 @@ async def test_when_all_leave_the_work_stops_and_the_next_begins_anew(
     assert (prototypes.shape, was_cached) == ((500, 16), False)
     assert cache._under_way == {}
     assert job.done()
-    assert model.towers["text"].admission.inside == 0
+    assert model.towers["text"]._streams.inside == 0
 
 
 async def test_a_label_that_cannot_be_embedded_fails_the_call_and_is_not_kept(

@@ -220,6 +220,32 @@ def test_a_full_queue_tells_when_to_come_back(
         assert not embedding.Embed(four).errors
 
 
+def test_streams_that_fill_their_room_shut_nobody_out_and_never_lock_each_other(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    config_of: Callable[..., ServerConfig],
+    stubs_of: Any,
+    images: list[bytes],
+) -> None:
+    image, text = input_pb2.Input(image=images[0]), input_pb2.Input(text="dog")
+
+    def requests(inputs: list[input_pb2.Input]) -> Iterator[embedding_pb2.EmbedStreamRequest]:
+        for number in range(40):
+            yield embedding_pb2.EmbedStreamRequest(sequence=number, batch={"inputs": inputs})
+
+    config = config_of([tiny_bundle], tmp_path, limits={"queue_inputs": 8, "max_batch_inputs": 8})
+    with LocalServer(config) as server, grpc.insecure_channel(server.address) as channel:
+        embedding = stubs_of(channel).embedding
+        kinds = [[image] * 4 + [text] * 4, [text] * 4 + [image] * 4] * 3
+        streams = [embedding.EmbedStream(requests(inputs), timeout=120) for inputs in kinds]
+        for _ in range(20):
+            assert not embedding.Embed(embedding_pb2.EmbedRequest(inputs=[image, text])).errors
+        for stream in streams:
+            replies = list(stream)
+            assert [reply.sequence for reply in replies] == list(range(40))
+            assert not any(reply.HasField("error") or reply.result.errors for reply in replies)
+
+
 def test_a_taken_port_is_said_plainly(tiny_bundle: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

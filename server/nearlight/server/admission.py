@@ -34,11 +34,9 @@ class Admission:
         """Let `n` inputs in at once, or none.
 
         Raises:
-            Overloaded: there is no room, or others wait for it already.
+            Overloaded: there is no room.
         """
-        if not n:
-            return
-        if self._waiting or self.inside + n > self.bound:
+        if self.inside + n > self.bound:
             raise Overloaded(
                 f"the queue of {self._name} holds {self.inside} inputs; "
                 f"{n} more would exceed its bound of {self.bound}",
@@ -48,8 +46,6 @@ class Admission:
 
     async def enter_when_room(self, n: int) -> None:
         """Wait, first come first served, until `n` inputs fit: how a stream is held back."""
-        if not n:
-            return
         if not self._waiting and self.inside + n <= self.bound:
             self._admit(n)
             return
@@ -67,8 +63,6 @@ class Admission:
 
     def leave(self, n: int) -> None:
         """`n` inputs have been answered or dropped."""
-        if not n:
-            return
         now = time.monotonic()
         self._answered = 0.95 * self._answered + n
         self._busy_s = 0.95 * self._busy_s + now - self._busy_since

@@ -40,7 +40,8 @@ class LimitsConfig(_Section):
         max_templates: templates of one Classify.
         max_stream_in_flight: batches of one stream worked on at once.
         max_concurrent_calls: calls of all callers together.
-        queue_inputs: inputs inside one tower's pipeline, waiting ones included; more are Overloaded.
+        queue_inputs: inputs of calls inside one tower's pipeline, waiting ones included; more are Overloaded.
+            As many again may be of streams, which wait for room instead.
     """
 
     max_message_bytes: Count = 64 * MIB

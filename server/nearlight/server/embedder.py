@@ -47,13 +47,14 @@ class Embedder:
         call = Call(len(inputs), patience.caller, patience.deadline)
         works = [work for index, item in enumerate(inputs) if (work := _work(model, call, index, item))]
         counts = Counter(work.input.kind for work in works)
-        towers = [(model.towers[kind], n) for kind, n in counts.items()]
+        # Sorted: two calls that wait for two towers in opposite order would wait forever.
+        towers = [(model.towers[kind], n) for kind, n in sorted(counts.items())]
         await _enter(towers, patience)
         try:
             self._pool.submit(works)
             return Embeddings(await call.joined(), call.times)
         finally:
-            self._forget(call, towers)
+            self._forget(call, towers, patience)
 
     async def embed_one(self, model: LoadedModel, item: Input, patience: Patience) -> tuple[F32, StageTimes]:
         """The unit vector (D,) of one input.
@@ -67,13 +68,13 @@ class Embedder:
             raise outcome
         return outcome.vector, embeddings.times
 
-    def _forget(self, call: Call, towers: Sequence[tuple[Tower, int]]) -> None:
+    def _forget(self, call: Call, towers: Sequence[tuple[Tower, int]], patience: Patience) -> None:
         """Drop what still waits: nothing, unless the caller left or its deadline passed."""
         call.cancel()
         self._pool.discard(call)
         for tower, n in towers:
             tower.batcher.discard(call)
-            tower.admission.leave(n)
+            tower.admission(patience).leave(n)
 
 
 def _work(model: LoadedModel, call: Call, index: int, item: Input) -> Work | None:
@@ -94,11 +95,11 @@ async def _enter(towers: Sequence[tuple[Tower, int]], patience: Patience) -> Non
             if tower.batcher.is_dead:
                 raise NotReady(f"{tower.name} is out of service: a stage died")
             if patience.waits_for_room:
-                await tower.admission.enter_when_room(n)
+                await tower.admission(patience).enter_when_room(n)
             else:
-                tower.admission.enter(n)
+                tower.admission(patience).enter(n)
             entered.append((tower, n))
     except BaseException:
         for tower, n in entered:
-            tower.admission.leave(n)
+            tower.admission(patience).leave(n)
         raise

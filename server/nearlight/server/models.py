@@ -19,6 +19,7 @@ from nearlight.server.config import ServerConfig
 from nearlight.server.decode import image_preparation, text_preparation, text_widths
 from nearlight.server.engine import OnnxEncoder, warm_up
 from nearlight.server.errors import BundleUnusable, NotFound
+from nearlight.server.patience import Patience
 
 OnDeath = Callable[[str], None]
 
@@ -31,7 +32,7 @@ class Tower:
         encoder: loaded and warmed.
         prepare: from input to row.
         max_batch: most rows of one run.
-        queue_inputs: most inputs inside at once.
+        queue_inputs: most inputs inside at once, of single calls, and as many of streams.
         on_death: told when a stage dies.
     """
 
@@ -47,9 +48,15 @@ class Tower:
     ) -> None:
         self.name = name
         self.encoder = encoder
-        self.admission = Admission(name, queue_inputs)
+        # Rooms of their own: a bulk stream that fills its room must not shut single calls out, nor they it.
+        self._calls = Admission(name, queue_inputs)
+        self._streams = Admission(f"{name} (streams)", queue_inputs)
         self.batcher = Batcher(name, encoder, max_batch=max_batch, on_death=on_death)
         self.route = Route(prepare, self.batcher.put)
+
+    def admission(self, patience: Patience) -> Admission:
+        """The room that a caller's inputs take."""
+        return self._streams if patience.waits_for_room else self._calls
 
 
 @dataclass(frozen=True, slots=True)
