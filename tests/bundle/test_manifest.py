@@ -90,4 +90,4 @@ def test_resize_and_crop_must_agree() -> None:
 
 def test_models_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        TextTower(context_length=8).pad_id = 3
+        TextTower.__setattr__(TextTower(context_length=8), "pad_id", 3)

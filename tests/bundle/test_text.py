@@ -32,6 +32,7 @@ HOSTILE = [
     "",
     "   \t\n ",
     "a <b>dog</b> &amp; a cat &lt;3",
+    "<i> &amp;amp;lt; ftfy leaves entities beside a tag alone &amp;quot;",
     "&amp;lt;twice&amp;gt; &nbsp; &#39; &#x1F436; &#xD800; &#0; &bogus; &",
     "schÃ¶n â€œmojibakeâ€\x9d lâ€™humanitÃ©",
     "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 1️⃣ 🇫🇷",

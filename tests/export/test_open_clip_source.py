@@ -24,12 +24,13 @@ def vectors_of(model: torch.nn.Module, texts: list[str]) -> np.ndarray:
     return found
 
 
-def test_random_weights_are_the_same_every_time(tiny_arch: str) -> None:
+def test_random_weights_are_the_same_every_time(tiny_arch: str, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(123)
     before = torch.random.get_rng_state()
     first, second = (open_open_clip(tiny_arch, "random").model.state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(before, torch.random.get_rng_state())
+    assert not caplog.records
 
 
 @pytest.fixture(scope="module")

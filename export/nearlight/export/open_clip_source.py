@@ -1,6 +1,9 @@
 """An open_clip architecture, with local or seeded random weights, as a subject of export."""
 
 import gzip
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,7 @@ def open_open_clip(arch: str, weights: str) -> Subject:
     if file is not None:
         _check_file(file)
     # The architecture is built from random numbers even when weights replace them all.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _no_advice():
         torch.manual_seed(RANDOM_SEED)
         model = open_clip.create_model(arch, load_weights=False, pretrained_image=False, pretrained_hf=False)
     provenance: dict[str, Any] = {"kind": "open_clip", "arch": arch, "open_clip": open_clip.__version__}
@@ -82,6 +85,21 @@ def _supported(arch: str) -> dict[str, Any]:
             f"open_clip:{arch} shortens texts by {reduction!r}; only cutting at the end is supported"
         )
     return config
+
+
+@contextmanager
+def _no_advice() -> Iterator[None]:
+    """open_clip warns, through the root logger, that a model built without weights is random: we know."""
+
+    def serious(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    root = logging.getLogger()
+    root.addFilter(serious)
+    try:
+        yield
+    finally:
+        root.removeFilter(serious)
 
 
 def _check_file(file: Path) -> None:
