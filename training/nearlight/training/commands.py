@@ -9,6 +9,7 @@ import typer
 train_app = typer.Typer(
     help="Train an encoder.",
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode="markdown",
 )
 
@@ -16,11 +17,9 @@ _EXAMPLES = """
 
 **Examples**
 
-    nearlight train clip --data 'photos-*.parquet' --val val.parquet --out runs/mine
-
-    nearlight train clip --data captions.parquet@2 --data classes.parquet --out runs/mix --config tiny.toml
-
-    nearlight train clip --resume --out runs/mix
+- `nearlight train clip --data 'photos-*.parquet' --val val.parquet --out runs/mine`
+- `nearlight train clip --data captions.parquet@2 --data classes.parquet --out runs/mix --config mix.toml`
+- `nearlight train clip --resume --out runs/mix`
 """
 
 
@@ -101,10 +100,10 @@ def evaluate(
 ) -> None:
     """Measure a run or a bundle: zero-shot accuracy, or retrieval both ways.
 
-    Examples:
-        nearlight evaluate runs/mine --task retrieval --data flickr8k-val.parquet
+    **Examples**
 
-        nearlight evaluate nearlight-tiny --task zeroshot --data cifar10-test.parquet --json
+    - `nearlight evaluate runs/mine --task retrieval --data flickr8k-val.parquet`
+    - `nearlight evaluate nearlight-tiny --task zeroshot --data cifar10-test.parquet --json`
     """
     from nearlight.bundle.errors import BundleError
     from nearlight.training.errors import TrainingError
