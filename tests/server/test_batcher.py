@@ -85,8 +85,9 @@ def submit(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  the thread that makes it true knows no asyncio
-        await asyncio.sleep(0.001)
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  the thread that makes it true knows no asyncio
+            await asyncio.sleep(0.001)
 
 
 def check(outcomes: list[Outcome], numbers: list[int]) -> None:
@@ -114,7 +115,7 @@ async def test_an_idle_engine_starts_at_once_and_the_queue_fills_while_it_runs(
 ) -> None:
     encoder.gate.clear()
     first = submit(batcher, [1])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
     rest = [submit(batcher, [n]) for n in range(2, 20)]
     encoder.gate.set()
     await asyncio.gather(*(call.joined() for call in [first, *rest]))
@@ -127,7 +128,7 @@ async def test_one_full_batch_is_gathered_while_the_engine_runs(
 ) -> None:
     encoder.gate.clear()
     first = submit(batcher, [1])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
     rest = submit(batcher, list(range(2, 22)))
     await until(lambda: batcher._ahead is not None)
     assert batcher._ahead is not None
@@ -154,7 +155,7 @@ async def test_a_vector_that_is_not_finite_fails_its_input_alone(batcher: Batche
 async def test_a_bulk_caller_does_not_starve_a_single_one(batcher: Batcher, encoder: Projection) -> None:
     encoder.gate.clear()
     bulk = submit(batcher, [n + 1 for n in range(200)])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
     await until(lambda: batcher._ahead is not None)
     single = submit(batcher, [777])
     encoder.gate.set()
@@ -167,7 +168,7 @@ async def test_a_bulk_caller_does_not_starve_a_single_one(batcher: Batcher, enco
 async def test_expired_and_cancelled_inputs_cost_nothing(batcher: Batcher, encoder: Projection) -> None:
     encoder.gate.clear()
     running = submit(batcher, [1])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
     late = submit(batcher, [2, 3], deadline=time.monotonic() - 1)
     left = submit(batcher, [4])
     left.cancel()
@@ -191,7 +192,7 @@ async def test_a_thread_that_dies_fails_everything_it_owned_and_says_so(
 ) -> None:
     encoder.gate.clear()
     dying = submit(batcher, [KILL, 1])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
     waiting = submit(batcher, list(range(1, 40)))
     await until(lambda: batcher._ahead is not None)
     encoder.gate.set()
@@ -208,7 +209,7 @@ async def test_the_gathering_thread_may_die_too(
 ) -> None:
     encoder.gate.clear()
     running = submit(batcher, [1])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
 
     def die(works: list[Work]) -> None:
         raise Killed
@@ -225,7 +226,7 @@ async def test_closing_refuses_what_waits(encoder: Projection) -> None:
     batcher = Batcher("test", encoder, max_batch=2, on_death=lambda stage: None)
     encoder.gate.clear()
     running = submit(batcher, [1])
-    encoder.entered.acquire()
+    assert encoder.entered.acquire(timeout=30)
     waiting = submit(batcher, [2, 3, 4, 5, 6])
     closing = asyncio.create_task(asyncio.to_thread(batcher.close))
     await until(lambda: batcher._is_closed)

@@ -17,10 +17,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from nearlight.server import serving
 from nearlight.server.config import ServerConfig
+from nearlight.server.engine import OnnxEncoder
 from nearlight.server.errors import AddressUnusable, BundleUnusable, ConfigError, DataFolderUnusable
 from nearlight.server.local import LocalServer, start
-from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, point_id_pb2, point_pb2
+from nearlight.server.models import LoadedModel, load_model
+from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, model_pb2, point_id_pb2, point_pb2
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 COMMAND = [sys.executable, "-c", "from nearlight.server.command import app; app()"]
@@ -115,31 +118,67 @@ def watch(health: Any) -> list[int]:
 
 
 def test_a_call_in_flight_is_answered_while_new_ones_are_refused(
-    tiny_bundle: Path, tmp_path: Path, config_of: Callable[..., ServerConfig], stubs_of: Any
+    tiny_bundle: Path,
+    tmp_path: Path,
+    config_of: Callable[..., ServerConfig],
+    stubs_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    gate, entered, encode = threading.Event(), threading.Event(), OnnxEncoder.encode
+
+    def slow(self: OnnxEncoder, rows: Any) -> Any:
+        entered.set()
+        assert gate.wait(30)
+        return encode(self, rows)
+
     server = LocalServer(config_of([tiny_bundle], tmp_path))
-    release, sent = threading.Event(), threading.Event()
-
-    def requests() -> Iterator[embedding_pb2.EmbedStreamRequest]:
-        batch = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")])
-        yield embedding_pb2.EmbedStreamRequest(sequence=1, batch=batch)
-        sent.set()
-        release.wait(30)
-
+    monkeypatch.setattr(OnnxEncoder, "encode", slow)
     with grpc.insecure_channel(server.address) as channel:
         embedding, health = stubs_of(channel).embedding, health_pb2_grpc.HealthStub(channel)
-        stream = embedding.EmbedStream(requests())
-        assert next(stream).sequence == 1
+        request = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")])
+        in_flight = embedding.Embed.future(request)
+        assert entered.wait(30)
+        statuses = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(statuses).status == SERVING
         stopping = threading.Thread(target=server.stop)
         stopping.start()
-        with pytest.raises(grpc.RpcError, match="draining") as caught:
-            next(stream)
+        assert next(statuses).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError, match="the server is draining") as caught:
+            embedding.Embed(request)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        release.set()
+        gate.set()
+        assert not in_flight.result().errors
         stopping.join()
-        with pytest.raises(grpc.RpcError) as caught:
-            health.Check(health_pb2.HealthCheckRequest(), timeout=5)
+
+
+def test_while_the_models_load_health_says_so_and_calls_are_refused(
+    tiny_bundle: Path, tmp_path: Path, stubs_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> LoadedModel:
+        entered.set()
+        assert gate.wait(30)
+        return load_model(*arguments)
+
+    monkeypatch.setattr(serving, "load_model", slow)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    started: list[LocalServer] = []
+    starting = threading.Thread(target=lambda: started.append(start(str(tiny_bundle), tmp_path, address)))
+    starting.start()
+    assert entered.wait(30)
+    with grpc.insecure_channel(address) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        assert health.Check(health_pb2.HealthCheckRequest()).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError, match="the server is loading its models") as caught:
+            stubs_of(channel).models.ListModels(model_pb2.ListModelsRequest())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        gate.set()
+        starting.join()
+        assert health.Check(health_pb2.HealthCheckRequest()).status == SERVING
+    started[0].stop()
 
 
 def test_a_dead_stage_turns_health_and_its_callers_are_told(
@@ -151,7 +190,6 @@ def test_a_dead_stage_turns_health_and_its_callers_are_told(
     images: list[bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from nearlight.server.engine import OnnxEncoder
 
     class Killed(BaseException):
         pass
@@ -190,8 +228,6 @@ def test_a_full_queue_tells_when_to_come_back(
 ) -> None:
     from google.rpc import error_details_pb2
     from grpc_status import rpc_status
-
-    from nearlight.server.engine import OnnxEncoder
 
     gate, entered, encode = threading.Event(), threading.Event(), OnnxEncoder.encode
 
