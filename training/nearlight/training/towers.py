@@ -60,7 +60,7 @@ def encode_text(model: open_clip.CLIP, tokens: Tensor) -> Tensor:
     x = x + model.positional_embedding[:length]
     x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])  # (B, L, W)
     x = model.ln_final(x)
-    pooled = x[torch.arange(len(x), device=x.device), tokens.argmax(dim=-1)]  # (B, W)
+    pooled = x[torch.arange(x.shape[0], device=x.device), tokens.argmax(dim=-1)]  # (B, W)
     projection = model.text_projection
     features: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
     return features  # (B, D)
