@@ -4,6 +4,7 @@ TrainingError
 ├── ConfigError        a key that does not exist, a value out of its range
 ├── DataError          a source that cannot be read, or holds nothing to learn from
 ├── CheckpointError    a run folder that is missing, damaged, or of another method
+├── LossInputError     shapes, labels or limits that a loss cannot use; also a ValueError
 └── Diverged           a loss that is not finite
 """
 
@@ -22,6 +23,10 @@ class DataError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A run folder or checkpoint that cannot be used."""
+
+
+class LossInputError(TrainingError, ValueError):
+    """An argument of a loss that cannot be used; the message names argument, value and limit."""
 
 
 class Diverged(TrainingError):
