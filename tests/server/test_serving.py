@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,38 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path, stubs_of: Any, images
 
 def start_config(bundle: Path, data: Path) -> ServerConfig:
     return ServerConfig(bundles=(str(bundle),), data_folder=data, listen="127.0.0.1:0")
+
+
+def test_what_was_acknowledged_survives_kill_9(
+    tiny_bundle: Path, tmp_path: Path, stubs_of: Any, images: list[bytes]
+) -> None:
+    def requests() -> Iterator[point_pb2.UpsertStreamRequest]:
+        for number in range(100_000):
+            point = point_pb2.PointInput(id=point_id_pb2.PointId(num=number), image=images[number % 24])
+            batch = point_pb2.UpsertRequest(collection="c", points=[point])
+            yield point_pb2.UpsertStreamRequest(sequence=number, batch=batch)
+
+    acknowledged = 0
+    arguments = ("--bundle", tiny_bundle, "--data", tmp_path, "--listen", "127.0.0.1:0")
+    with process(*arguments) as child, grpc.insecure_channel(address_of(child)) as channel:
+        stubs = stubs_of(channel)
+        stubs.collections.CreateCollection(collection_pb2.CreateCollectionRequest(name="c"))
+        with suppress(grpc.RpcError):
+            for reply in stubs.points.UpsertStream(requests()):
+                acknowledged += reply.result.upserted
+                if acknowledged == 50:
+                    child.kill()
+    with (
+        LocalServer(start_config(tiny_bundle, tmp_path)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        ids = [point_id_pb2.PointId(num=number) for number in range(acknowledged)]
+        records = []
+        for start_at in range(0, len(ids), 200):
+            request = point_pb2.GetRequest(collection="c", ids=ids[start_at : start_at + 200])
+            records += stubs_of(channel).points.Get(request).records
+    assert acknowledged >= 50
+    assert len(records) == acknowledged
 
 
 def watch(health: Any) -> list[int]:
