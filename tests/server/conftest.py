@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from nearlight.server.config import ServerConfig
 from nearlight.server.config_layers import load_config
 from nearlight.server.local import LocalServer
 from nearlight.v1 import (
+    collection_pb2,
     collection_pb2_grpc,
     embedding_pb2_grpc,
     maintenance_pb2_grpc,
@@ -233,3 +235,14 @@ def stubs(address: str, stubs_of: Callable[[grpc.Channel], Stubs]) -> Iterator[S
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(address, options=options) as channel:
         yield stubs_of(channel)
+
+
+_names = (f"collection-{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def collection(stubs: Stubs) -> str:
+    """An empty collection of the default model."""
+    name = next(_names)
+    stubs.collections.CreateCollection(collection_pb2.CreateCollectionRequest(name=name))
+    return name

@@ -1,6 +1,6 @@
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -22,13 +22,6 @@ _names = (f"points-{n}" for n in itertools.count())
 
 Vector = vector_pb2.Vector
 PointId = point_id_pb2.PointId
-
-
-@pytest.fixture
-def collection(stubs: Any) -> str:
-    name = next(_names)
-    stubs.collections.CreateCollection(collection_pb2.CreateCollectionRequest(name=name))
-    return name
 
 
 def wire(vector: Any) -> Vector:
@@ -315,109 +308,3 @@ def test_a_custom_space_takes_vectors_and_refuses_texts(stubs: Any) -> None:
     with pytest.raises(grpc.RpcError, match="no loaded model makes vectors of it") as caught:
         query(stubs, name, text="dog")
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-
-
-INVALID, UNBUILT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
-
-
-@pytest.mark.parametrize(
-    ("fields", "code", "words"),
-    [
-        ({"limit": 0}, INVALID, "limit is 0; the limit is 1 to 10000"),
-        ({"limit": 10**9}, INVALID, "limit is 1000000000; the limit is 1 to 10000"),
-        ({"limit": 9_000, "offset": 2_000}, INVALID, "limit + offset is 9000 + 2000; the limit is 10000"),
-        ({"score_threshold": 1.5}, INVALID, "score_threshold is 1.5; the limit is -1 to 1"),
-        ({"score_threshold": float("nan")}, INVALID, "score_threshold is nan"),
-        ({"dtype": 7}, INVALID, "dtype is 7"),
-        ({"query": query_pb2.Query()}, INVALID, "query is empty"),
-        ({"query": query_pb2.Query(text="")}, INVALID, "query.text: text is empty"),
-        ({"query": query_pb2.Query(vector=Vector(data=bytes(60)))}, INVALID, "query.vector has dim 15"),
-        ({"query": query_pb2.Query(vector=Vector(data=bytes(64)))}, INVALID, "query.vector is all zeros"),
-        (
-            {"query": query_pb2.Query(id=PointId(str="no"))},
-            grpc.StatusCode.NOT_FOUND,
-            "query.id 'no' is not in",
-        ),
-        ({"query": query_pb2.Query(mix=query_pb2.Mix())}, UNBUILT, "mix is not built"),
-        ({"filter": {"must": [{"is_null": "a"}]}}, UNBUILT, "filter is not built"),
-        ({"mmr": query_pb2.Mmr()}, UNBUILT, "mmr is not built"),
-        ({"autocut": query_pb2.Autocut()}, UNBUILT, "autocut is not built"),
-        ({"min_relevance": 0.5}, grpc.StatusCode.FAILED_PRECONDITION, "min_relevance"),
-        ({"collection": ""}, INVALID, "collection is empty"),
-        ({"collection": "nowhere"}, grpc.StatusCode.NOT_FOUND, "nowhere"),
-    ],
-)
-def test_what_query_refuses(
-    stubs: Any, collection: str, fields: dict[str, Any], code: grpc.StatusCode, words: str
-) -> None:
-    request = query_pb2.QueryRequest(
-        **{"collection": collection, "query": query_pb2.Query(text="x"), **fields}
-    )
-    with pytest.raises(grpc.RpcError) as caught:
-        stubs.points.Query(request)
-    assert caught.value.code() is code
-    assert words in str(caught.value.details())
-
-
-@pytest.mark.parametrize(
-    ("call", "request_of", "code", "words"),
-    [
-        ("Upsert", lambda c: point_pb2.UpsertRequest(collection=c), INVALID, "points holds 0 items"),
-        (
-            "Upsert",
-            lambda c: point_pb2.UpsertRequest(
-                collection=c, points=[point(1)], mode=point_pb2.UPSERT_MODE_INSERT_ONLY
-            ),
-            UNBUILT,
-            "UPSERT_MODE_INSERT_ONLY is not built",
-        ),
-        ("Delete", lambda c: point_pb2.DeleteRequest(collection=c), INVALID, "points is empty"),
-        (
-            "Delete",
-            lambda c: point_pb2.DeleteRequest(collection=c, points={"filter": {}}),
-            UNBUILT,
-            "filter is not built",
-        ),
-        ("Get", lambda c: point_pb2.GetRequest(collection=c), INVALID, "ids holds 0 items"),
-        (
-            "Get",
-            lambda c: point_pb2.GetRequest(collection=c, ids=[PointId(str="x" * 513)]),
-            INVALID,
-            "ids[0].str has 513 bytes; the limit is 1 to 512",
-        ),
-        (
-            "Scroll",
-            lambda c: point_pb2.ScrollRequest(collection=c, limit=10**9),
-            INVALID,
-            "the limit is 1 to 10000",
-        ),
-        ("Scroll", lambda c: point_pb2.ScrollRequest(collection=c, cursor="{"), INVALID, "cursor is '{'"),
-        (
-            "Scroll",
-            lambda c: point_pb2.ScrollRequest(collection=c, order_by={"key": "a"}),
-            UNBUILT,
-            "order_by",
-        ),
-        ("Count", lambda c: point_pb2.CountRequest(collection=c, filter={"must": [{}]}), UNBUILT, "filter"),
-        (
-            "SetPayload",
-            lambda c: point_pb2.SetPayloadRequest(collection=c),
-            UNBUILT,
-            "SetPayload is not built",
-        ),
-        ("QueryGroups", lambda c: query_pb2.QueryGroupsRequest(), UNBUILT, "QueryGroups is not built"),
-        ("QueryBatch", lambda c: query_pb2.QueryBatchRequest(collection=c), INVALID, "queries holds 0 items"),
-    ],
-)
-def test_what_other_calls_refuse(
-    stubs: Any,
-    collection: str,
-    call: str,
-    request_of: Callable[[str], Any],
-    code: grpc.StatusCode,
-    words: str,
-) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        getattr(stubs.points, call)(request_of(collection))
-    assert caught.value.code() is code
-    assert words in str(caught.value.details())
