@@ -144,6 +144,7 @@ _MAY_CHANGE = (
     "checkpoint_every",
     "eval_every",
     "device",
+    "model.image_px",  # a convolutional tower takes any; another refuses its checkpoint
     "data.train",
     "data.val",
     "data.decode_threads",
