@@ -1,7 +1,7 @@
-"""Peak memory of tensors, counted as they are made and freed: the same number on each run."""
+"""Every tile size, and the peak memory of tensors, counted as they are made and freed."""
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,12 +10,44 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nearlight.training.losses import tiling
 
-class _Meter(TorchDispatchMode):
+N = 7  # rows of the batches that are compared with loops
+
+
+@pytest.fixture(params=["dense", 1, 3, N, N + 1], ids=lambda side: f"side={side}")
+def any_tiling(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One matrix, then tiles of one element, uneven ones, and one tile that fits or is too large."""
+    if request.param == "dense":
+        yield
+    else:
+        with tiling(dense_elements=0, side=request.param):
+            yield
+
+
+@pytest.fixture(params=["dense", 3], ids=lambda side: f"side={side}")
+def dense_and_tiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """One matrix, then uneven tiles."""
+    with tiling(dense_elements=2**22 if request.param == "dense" else 0, side=3):
+        yield
+
+
+@pytest.fixture
+def batch() -> Callable[..., Tensor]:
+    """Returns a function: float64 vectors that want a gradient, of any length, for a shape and a seed."""
+
+    def draw(*shape: int, seed: int = 0) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    return draw
+
+
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums the bytes of all storages that are alive, made while the mode was on."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live, self.peak = 0, 0
         self.seen: set[int] = set()
 
@@ -45,7 +77,8 @@ def peak_bytes() -> Callable[[Callable[[], Tensor]], int]:
     """Returns a function: the peak bytes of tensors made by a loss and its backward pass."""
 
     def measure(loss: Callable[[], Tensor]) -> int:
-        with _Meter() as meter:
+        meter = _Meter()
+        with meter:
             loss().backward()  # type: ignore[no-untyped-call]
         return meter.peak
 

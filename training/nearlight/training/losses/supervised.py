@@ -95,4 +95,4 @@ def _log_mean_exp(rows: Tensor, z: Tensor, groups: Groups, count: Tensor, cap: i
             for positive, exists in zip(*groups.following(cap), strict=True)
         ]
         sums = torch.stack(each).logsumexp(dim=0)
-    return sums - count.clamp(min=1).log()
+    return sums - count.clamp(min=1).to(sums.dtype).log()
