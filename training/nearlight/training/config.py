@@ -148,7 +148,7 @@ _MAY_CHANGE = (
     "data.train",
     "data.val",
     "data.decode_threads",
-    "augment.crop_px",
+    *(f"augment.{name}" for name in AugmentSection.model_fields),
     "optimiser.lr",
     "optimiser.schedule",
     "optimiser.decay_share",

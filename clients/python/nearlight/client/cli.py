@@ -15,7 +15,7 @@ GROUP = "nearlight.commands"
 # compares it with the subcommands' own words. Those not listed here are imported and come after these.
 SUMMARIES = {
     "demo": "Show it all in half a minute: index photographs, search them, label them.",
-    "serve": "Serve models and collections over gRPC.",
+    "serve": "Serve models and collections over gRPC, until SIGTERM or Ctrl-C.",
     "index": "Put a folder or a parquet file of images into a collection.",
     "search": "Find images by words, by an image, or by a point.",
     "classify": "Label images with any words.",
