@@ -26,7 +26,9 @@ def main(wheel: Path) -> int:
         archive.extractall(folder)
         bundle = Bundle.open(Path(folder) / "nearlight/bundle/models/nearlight-tiny")
     size_mb = wheel.stat().st_size / 1e6
-    print(f"{wheel.name}: {len(held)} files, {size_mb:.1f} MB, default bundle {bundle.manifest.name} verified")
+    print(
+        f"{wheel.name}: {len(held)} files, {size_mb:.1f} MB, default bundle {bundle.manifest.name} verified"
+    )
     return 1 if missing else 0
 
 

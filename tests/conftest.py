@@ -12,5 +12,7 @@ def data_folder() -> Path:
     named = os.environ.get("NEARLIGHT_DATA")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not (folder / "flickr8k-val.parquet").is_file():
-        pytest.skip(f"no real images in {folder}; set NEARLIGHT_DATA to the folder that holds flickr8k-val.parquet")
+        pytest.skip(
+            f"no real images in {folder}; set NEARLIGHT_DATA to the folder that holds flickr8k-val.parquet"
+        )
     return folder

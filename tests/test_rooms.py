@@ -1,4 +1,4 @@
-"""The plan of the house: which room may import which, what a room may not be called, how large a file may be."""
+"""The plan of the house: who may import whom, what a room may not be called, how large a file may be."""
 
 import ast
 import subprocess
