@@ -118,20 +118,3 @@ def test_equal_vectors_cost_the_logarithm_of_their_number() -> None:
     ones = torch.ones(6, 3)
     assert float(clip_loss(ones, ones, 10.0)) == pytest.approx(math.log(6), abs=1e-5)
     assert float(siglip_loss(ones, ones, 10.0, -10.0)) == pytest.approx(6 * math.log(2), abs=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["clip", "siglip"])
-def test_pairs_that_are_told_apart_push_no_noise(kind: str) -> None:
-    """At a scale of 100 a softmax of rounded sums would leave gradients of 1e-4 where there are none."""
-    vectors = F.normalize(torch.randn(8, 256, generator=torch.Generator().manual_seed(5)))
-    for dense in (2**22, 0):
-        leaf = vectors.clone().requires_grad_()
-        with tiling(dense, 3):
-            loss = (
-                clip_loss(leaf, vectors, 100.0)
-                if kind == "clip"
-                else siglip_loss(leaf, vectors, 100.0, -60.0)
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert leaf.grad is not None
-        assert float(leaf.grad.abs().max()) < 3e-6

@@ -80,6 +80,28 @@ def test_rounding_the_inputs_costs_no_more_than_it_must(name: str, dtype: torch.
     assert moved <= bound * (32 if name == "siglip" else 1)  # siglip adds up 32 pairs a row
 
 
+SOLVED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **{name: LOSSES[name] for name in ("clip", "info-nce", "info-nce-queue", "nt-xent")},
+    "n-pairs": n_pairs,
+    "siglip": lambda a, b: siglip_loss(a, b, 100.0, -65.0),
+}
+
+
+@pytest.mark.usefixtures("dense_and_tiled")
+@pytest.mark.parametrize("name", SOLVED)
+def test_pairs_that_are_told_apart_keep_the_digits_of_their_gradient(name: str) -> None:
+    """Where the loss is near 0, sums that hold the positive lose them: what is left of 1 - p is rounding."""
+    a, noise = pair()
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = a.detach().clone().to(dtype).requires_grad_()
+        loss = SOLVED[name](leaf, (a + noise / 3).to(dtype))
+        assert float(loss.detach()) < 1e-5
+        gradients.append(torch.autograd.grad(loss, leaf)[0].double())
+    found, exact = gradients
+    assert float((found - exact).abs().max()) <= 3e-5 * float(exact.abs().max())
+
+
 @pytest.mark.usefixtures("dense_and_tiled")
 @pytest.mark.parametrize("name", LOSSES)
 def test_autocast_changes_nothing(name: str) -> None:

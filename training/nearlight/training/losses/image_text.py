@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from nearlight.training.losses.inputs import (
     check_labels,
@@ -15,8 +14,17 @@ from nearlight.training.losses.inputs import (
     in_full_precision,
     unit,
 )
-from nearlight.training.losses.log_sum_exp import is_dense, row_and_column_log_sum_exp, tile_side, tiles
+from nearlight.training.losses.log_sum_exp import (
+    Kept,
+    is_dense,
+    row_and_column_log_sum_exp,
+    softplus,
+    tile_side,
+    tiles,
+)
 from nearlight.training.losses.positives import group
+
+NEGATIVES = Kept(without_diagonals=(0,))  # image i's own text is column i
 
 
 @in_full_precision
@@ -51,14 +59,16 @@ def clip_loss(
     _check_pairs(image, text, logit_scale)
     u, v = unit(image, text)
     rows = logit_scale * u  # (N, D)
-    by_image, by_text = row_and_column_log_sum_exp(rows, v)  # (N,), (N,)
-    centre = v  # (N, D), the mean of a row's positives
-    if groups is not None:
-        check_labels("groups", groups, len(image))
-        same = group(groups)
-        centre = same.sums(v) / (same.others + 1)[:, None]
+    by_image, by_text = row_and_column_log_sum_exp(rows, v, NEGATIVES)  # (N,), (N,)
+    own = (rows * v).sum(dim=1)  # (N,), the logit of each pair
+    loss = (softplus(by_image - own) + softplus(by_text - own)).mean() / 2
+    if groups is None:
+        return loss
+    check_labels("groups", groups, len(image))
+    same = group(groups)
+    centre = same.sums(v) / (same.others + 1)[:, None]  # (N, D), the mean of a row's positives
     # Σ_ij q_ij l_ij is the same number in both directions, as q is symmetric.
-    return ((by_image + by_text) / 2 - (rows * centre).sum(dim=1)).mean()
+    return loss + (rows * (v - centre)).sum(dim=1).mean()
 
 
 @in_full_precision
@@ -93,22 +103,27 @@ def siglip_loss(
     # The bias as one more dimension keeps the logits bilinear.
     rows = torch.cat([logit_scale * u, logit_bias * one], dim=1)  # (N, D + 1)
     columns = torch.cat([v, one], dim=1)  # (N, D + 1)
-    # -log σ(l) = softplus(-l) = softplus(l) - l: all pairs as if negative, then the positives' difference.
+    own = (rows * columns).sum(dim=1)  # (N,)
     if is_dense(len(rows), len(columns)):
-        pushed = F.softplus(rows @ columns.T).sum(dim=1)  # (N,)
+        logits = rows @ columns.T  # (N, N)
+        NEGATIVES.hide(logits, range(len(rows)), range(len(rows)), torch.finfo(logits.dtype).min)
+        pushed = softplus(logits).sum(dim=1)  # (N,)
     else:
         pushed = _TiledSoftplus.apply(rows, columns, tile_side(rows.device))
-    return (pushed - (rows * columns).sum(dim=1)).mean()
+    return (pushed + softplus(-own)).mean()
 
 
 class _TiledSoftplus(torch.autograd.Function):
-    """Σ_j softplus(r_i · c_j) for (N, D) rows and (M, D) columns."""
+    """Σ_j softplus(r_i · c_j) over j != i, for (N, D) rows and columns, as `log_sum_exp` tiles its sums."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, columns: Tensor, side: int) -> Tensor:
         sums = rows.new_zeros(len(rows))
-        for r, c in tiles(len(rows), len(columns), side):
-            sums[r.start : r.stop] += F.softplus(rows[r.start : r.stop] @ columns[c.start : c.stop].T).sum(1)
+        for at_rows, at_columns in tiles(len(rows), len(columns), side):
+            r, c = slice(at_rows.start, at_rows.stop), slice(at_columns.start, at_columns.stop)
+            tile = rows[r] @ columns[c].T  # (R, C)
+            NEGATIVES.hide(tile, at_rows, at_columns, torch.finfo(tile.dtype).min)
+            sums[r] += softplus(tile).sum(dim=1)
         ctx.save_for_backward(rows, columns)
         ctx.side = side
         return sums
@@ -122,6 +137,7 @@ class _TiledSoftplus(torch.autograd.Function):
             for at_rows, at_columns in tiles(len(rows), len(columns), ctx.side):
                 r, c = slice(at_rows.start, at_rows.stop), slice(at_columns.start, at_columns.stop)
                 slope = (rows[r] @ columns[c].T).sigmoid_().mul_(gradient[r, None])  # (R, C)
+                NEGATIVES.hide(slope, at_rows, at_columns, 0.0)
                 for_rows[r].addmm_(slope, columns[c])
                 for_columns[c].addmm_(slope.T, rows[r])
         return for_rows, for_columns, None

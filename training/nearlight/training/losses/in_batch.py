@@ -12,7 +12,9 @@ from nearlight.training.losses.inputs import (
     in_full_precision,
     unit,
 )
-from nearlight.training.losses.log_sum_exp import Kept, row_log_sum_exp
+from nearlight.training.losses.log_sum_exp import Kept, row_log_sum_exp, softplus
+
+NEGATIVES = Kept(without_diagonals=(0,))  # row i's positive is column i
 
 
 @in_full_precision
@@ -50,13 +52,14 @@ def info_nce(query: Tensor, key: Tensor, temperature: float | Tensor, queue: Ten
         q, k = unit(query, key)
         rows = q / temperature
         positive = (rows * k).sum(dim=1)  # (N,)
-        return (row_log_sum_exp(rows, k) - positive).mean()
+        negative = row_log_sum_exp(rows, k, NEGATIVES)  # (N,)
+        return softplus(negative - positive).mean()
     check_rows("queue", queue)
     check_width("queue", queue, "query", query)
     q, k, negatives = unit(query, key, queue)
     rows = q / temperature
     positive = (rows * k).sum(dim=1)  # (N,)
-    return (torch.logaddexp(row_log_sum_exp(rows, negatives), positive) - positive).mean()
+    return softplus(row_log_sum_exp(rows, negatives) - positive).mean()
 
 
 @in_full_precision
@@ -92,7 +95,9 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
     z = torch.cat([u1, u2])  # (2N, D)
     rows = z / temperature
     positive = (rows[: len(u1)] * u2).sum(dim=1)  # (N,), the same for both views
-    return row_log_sum_exp(rows, z, Kept(diagonal=False)).mean() - positive.mean()
+    n = len(u1)
+    negative = row_log_sum_exp(rows, z, Kept((0, n, -n)))  # (2N,), neither the anchor nor its other view
+    return softplus(negative - positive.repeat(2)).mean()
 
 
 @in_full_precision
@@ -120,4 +125,4 @@ def n_pairs(anchor: Tensor, positive: Tensor) -> Tensor:
     check_rows("positive", positive)
     check_same_shape("positive", positive, "anchor", anchor)
     a, p = full(anchor, positive)
-    return (row_log_sum_exp(a, p) - (a * p).sum(dim=1)).mean()
+    return softplus(row_log_sum_exp(a, p, NEGATIVES) - (a * p).sum(dim=1)).mean()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +61,34 @@ def tiling(dense_elements: int = 2**22, side: int | None = None) -> Iterator[Non
 class Kept:
     """Which logits (i, j) are summed.
 
+    A lone positive is best left out: with m the log-sum-exp of the negatives alone and l⁺ the positive's
+    logit, the loss is softplus(m - l⁺), which keeps its digits, and its gradient's, where pairs are told
+    apart and the difference of the whole sum and l⁺ would be rounding.
+
     Args:
-        diagonal: False leaves out i = j.
+        without_diagonals: offsets o: those with j - i = o are left out; 0 is each row itself.
         groups: (N,) integers: only those with groups[i] = groups[j]; None keeps all.
     """
 
-    diagonal: bool = True
+    without_diagonals: tuple[int, ...] = ()
     groups: Tensor | None = None
 
-    def hidden(self, rows: range, columns: range, device: torch.device) -> Tensor | None:
-        """Returns (len(rows), len(columns)) bool, true where a logit is left out, or None if none is."""
-        hidden = None
+    def hide(self, tile: Tensor, rows: range, columns: range, value: float) -> None:
+        """Writes a value where a logit is left out.
+
+        Args:
+            tile: (len(rows), len(columns)), of these rows and columns.
+            rows: not empty.
+            columns: not empty.
+            value: instead of the logit.
+        """
         if self.groups is not None:
             row_groups, column_groups = self.groups[_span(rows)], self.groups[_span(columns)]
-            hidden = row_groups[:, None] != column_groups[None, :]  # (R, C)
-        if not self.diagonal and max(rows[0], columns[0]) <= min(rows[-1], columns[-1]):
-            row = torch.arange(rows.start, rows.stop, device=device)  # (R,)
-            column = torch.arange(columns.start, columns.stop, device=device)  # (C,)
-            same = row[:, None] == column[None, :]  # (R, C)
-            hidden = same if hidden is None else hidden | same
-        return hidden
+            tile.masked_fill_(row_groups[:, None] != column_groups[None, :], value)
+        for offset in self.without_diagonals:
+            here = offset + rows.start - columns.start
+            if -len(rows) < here < len(columns):
+                tile.diagonal(here).fill_(value)
 
 
 ALL = Kept()
@@ -99,15 +108,21 @@ def row_log_sum_exp(rows: Tensor, columns: Tensor, kept: Kept = ALL) -> Tensor:
     return _sums(rows, columns, kept, with_columns=False)[0]
 
 
-def row_and_column_log_sum_exp(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+def row_and_column_log_sum_exp(rows: Tensor, columns: Tensor, kept: Kept = ALL) -> tuple[Tensor, Tensor]:
     """Returns (N,) log Σ_j exp(r_i · c_j) and (M,) log Σ_i exp(r_i · c_j), each logit made once for both.
 
     Args:
         rows: (N, D).
         columns: (M, D), of the same dtype.
+        kept: what counts, as in `row_log_sum_exp`.
     """
-    by_row, by_column = _sums(rows, columns, ALL, with_columns=True)
+    by_row, by_column = _sums(rows, columns, kept, with_columns=True)
     return by_row, by_column
+
+
+def softplus(x: Tensor) -> Tensor:
+    """Returns log(1 + exp(x)); torch's own rounds to x from 20 on, which is 2e-9 away in float64."""
+    return F.softplus(x, threshold=40)
 
 
 def is_dense(n_rows: int, n_columns: int) -> bool:
@@ -133,9 +148,7 @@ def tiles(n_rows: int, n_columns: int, side: int) -> Iterator[tuple[range, range
 def _sums(rows: Tensor, columns: Tensor, kept: Kept, *, with_columns: bool) -> tuple[Tensor, ...]:
     if is_dense(len(rows), len(columns)):
         logits = rows @ columns.T  # (N, M)
-        hidden = kept.hidden(range(len(rows)), range(len(columns)), rows.device)
-        if hidden is not None:
-            logits = logits.masked_fill(hidden, torch.finfo(logits.dtype).min)
+        kept.hide(logits, range(len(rows)), range(len(columns)), torch.finfo(logits.dtype).min)
         return tuple(_dense_log_sum_exp(logits, dim) for dim in ((1, 0) if with_columns else (1,)))
     side = tile_side(rows.device)
     return _Tiled.apply(rows, columns, kept, side, with_columns)  # type: ignore[no-any-return]
@@ -185,7 +198,7 @@ class _Tiled(torch.autograd.Function):
             sums.append(_Running(rows, len(columns), dim=0))
         for at_rows, at_columns in tiles(len(rows), len(columns), side):
             tile = rows[_span(at_rows)] @ columns[_span(at_columns)].T  # (R, C)
-            _hide(tile, kept, at_rows, at_columns, torch.finfo(tile.dtype).min)
+            kept.hide(tile, at_rows, at_columns, torch.finfo(tile.dtype).min)
             for one in sums:
                 one.add(tile, at_rows if one.dim == 1 else at_columns)
         parts = [one.parts() for one in sums]
@@ -204,11 +217,11 @@ class _Tiled(torch.autograd.Function):
             for at_rows, at_columns in tiles(len(rows), len(columns), ctx.side):
                 r, c = _span(at_rows), _span(at_columns)
                 tile = rows[r] @ columns[c].T  # (R, C)
-                _hide(tile, ctx.kept, at_rows, at_columns, torch.finfo(tile.dtype).min)
+                ctx.kept.hide(tile, at_rows, at_columns, torch.finfo(tile.dtype).min)
                 slope = _softmax(tile, parts[0][r], parts[1][r], gradients[0][r], dim=1)
                 if len(parts) == 4:
                     slope += _softmax(tile, parts[2][c], parts[3][c], gradients[1][c], dim=0)
-                _hide(slope, ctx.kept, at_rows, at_columns, 0.0)
+                ctx.kept.hide(slope, at_rows, at_columns, 0.0)
                 if for_rows is not None:
                     for_rows[r].addmm_(slope, columns[c])
                 if for_columns is not None:
@@ -220,12 +233,6 @@ def _softmax(tile: Tensor, top: Tensor, rest: Tensor, gradient: Tensor, dim: int
     """Returns the tile of a softmax along `dim`, times the gradient of its sums."""
     shifted = (tile - top.unsqueeze(dim)).sub_(rest.unsqueeze(dim))  # (R, C)
     return shifted.exp_().mul_(gradient.unsqueeze(dim))
-
-
-def _hide(tile: Tensor, kept: Kept, rows: range, columns: range, value: float) -> None:
-    hidden = kept.hidden(rows, columns, tile.device)
-    if hidden is not None:
-        tile.masked_fill_(hidden, value)
 
 
 def _span(at: range) -> slice:

@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from nearlight.training.errors import LossInputError
 from nearlight.training.losses.inputs import (
@@ -15,7 +14,7 @@ from nearlight.training.losses.inputs import (
     in_full_precision,
     unit,
 )
-from nearlight.training.losses.log_sum_exp import row_log_sum_exp
+from nearlight.training.losses.log_sum_exp import row_log_sum_exp, softplus
 
 
 @in_full_precision
@@ -69,7 +68,7 @@ def instance_nce(
     noise = torch.einsum("nd,nmd->nm", v, stored[negatives]) / temperature  # (N, m)
     # log P(j) - log(m / n); then log h = -softplus(-x) and log(1 - h) = -softplus(x).
     offset = math.log(negatives.shape[1] / len(stored)) + torch.as_tensor(constant).log().to(v)
-    return (F.softplus(offset - positive) + F.softplus(noise - offset).sum(dim=1)).mean()
+    return (softplus(offset - positive) + softplus(noise - offset).sum(dim=1)).mean()
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ from nearlight.training.losses.inputs import (
 from nearlight.training.losses.log_sum_exp import Kept, row_log_sum_exp
 from nearlight.training.losses.positives import Groups, group
 
+OTHERS = Kept(without_diagonals=(0,))
+
 
 @in_full_precision
 def supcon(
@@ -68,7 +70,7 @@ def supcon(
     groups = group(labels)
     count = groups.others if max_positives is None else groups.others.clamp(max=max_positives)  # (N,)
     attracted = (_mean_logit if variant == "out" else _log_mean_exp)(rows, u, groups, count, max_positives)
-    each = row_log_sum_exp(rows, u, Kept(diagonal=False)) - attracted  # (N,)
+    each = row_log_sum_exp(rows, u, OTHERS) - attracted  # (N,)
     has_positive = count > 0
     return torch.where(has_positive, each, 0).sum() / has_positive.sum().clamp(min=1)
 
@@ -87,7 +89,7 @@ def _mean_logit(rows: Tensor, z: Tensor, groups: Groups, count: Tensor, cap: int
 def _log_mean_exp(rows: Tensor, z: Tensor, groups: Groups, count: Tensor, cap: int | None) -> Tensor:
     """Returns (N,) logarithms of the mean of exp of the positives' logits."""
     if cap is None:
-        sums = row_log_sum_exp(rows, z, Kept(diagonal=False, groups=groups.index))
+        sums = row_log_sum_exp(rows, z, Kept((0,), groups.index))
     else:
         least = torch.finfo(z.dtype).min  # not -inf, whose gradient would be NaN where no positive is
         each = [
