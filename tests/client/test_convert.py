@@ -1,6 +1,7 @@
 """Values survive the wire, and what cannot be right never reaches it."""
 
 import math
+import mmap
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ JSON = st.recursive(
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=4))
 def test_payload_survives(payload: dict[str, Any]) -> None:
     assert convert.json_from_wire(convert.json_for_wire(payload)) == payload
+
+
+def test_an_image_beyond_all_measure_is_refused_before_it_is_copied() -> None:
+    image = memoryview(mmap.mmap(-1, 2**30 + 1))  # pages that are never touched take no memory
+    with pytest.raises(InvalidInput, match=f"{2**30 + 1} bytes; the limit is {2**30}"):
+        convert.image_for_wire(image)  # type: ignore[arg-type]
 
 
 def test_integers_of_a_payload_stay_exact() -> None:

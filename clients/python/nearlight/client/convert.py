@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import grpc
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearlight.client.errors import InvalidInput
+from nearlight.client.files import MAX_IMAGE_FILE_BYTES, read_image_file
 from nearlight.client.values import (
     F32,
     CollectionInfo,
@@ -66,11 +66,14 @@ def text_for_wire(text: str) -> str:
 def image_for_wire(image: Image) -> bytes:
     """Returns the encoded bytes of an image, read from its path where one is given."""
     if isinstance(image, bytes | bytearray | memoryview):
+        size = memoryview(image).nbytes
+        if size > MAX_IMAGE_FILE_BYTES:
+            raise InvalidInput(f"an image has {size} bytes; the limit is {MAX_IMAGE_FILE_BYTES}")
         return bytes(image)
     if not isinstance(image, os.PathLike):
         raise InvalidInput(f"an image is bytes or a path, not {type(image).__name__}")
     try:
-        return Path(image).read_bytes()
+        return read_image_file(image)[0]
     except OSError as error:
         raise InvalidInput(f"cannot read {os.fspath(image)!r}: {error.strerror or error}") from None
 

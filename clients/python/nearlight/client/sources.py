@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from nearlight.client.files import read_image_file
 from nearlight.client.values import PointId
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
@@ -67,9 +68,7 @@ class ImageFile:
 
     def read(self) -> tuple[bytes, dict[str, Any]]:
         """Returns the file's bytes and {path, size, sha256, mtime, mtime_ns}."""
-        with (self.root / self.id).open("rb") as file:
-            stat = os.fstat(file.fileno())
-            image = file.read()
+        image, stat = read_image_file(self.root / self.id)
         changed = datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="seconds")
         payload = {"path": self.id, **fingerprint(image), "mtime": changed, "mtime_ns": stat.st_mtime_ns}
         return image, payload
