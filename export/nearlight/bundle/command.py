@@ -11,7 +11,13 @@ import typer
 if TYPE_CHECKING:
     from nearlight.bundle.folder import Bundle
 
-app = typer.Typer(name="bundle", help="Look at, verify and list models on disk.", no_args_is_help=True)
+app = typer.Typer(
+    name="bundle",
+    help="Look at, verify and list models on disk.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
 
 Where = Annotated[
     str, typer.Argument(metavar="PATH_OR_NAME", help="Folder of a bundle, or the name of a packaged one.")
@@ -19,11 +25,15 @@ Where = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-@app.command(
-    epilog="Examples:  nearlight bundle info nearlight-tiny  ·  nearlight bundle info ./my-model --json",
-)
+@app.command()
 def info(where: Where, as_json: AsJson = False) -> None:
-    """Say what a bundle is: towers, precision, provenance, metrics. Checksums are verified first."""
+    """Say what a bundle is: towers, precision, provenance, metrics. Checksums are verified first.
+
+    **Examples**
+
+    - `nearlight bundle info nearlight-tiny`
+    - `nearlight bundle info ./my-model --json`
+    """
     with _one_line_errors():
         facts = _facts(_opened(where))
     if as_json:
@@ -33,11 +43,15 @@ def info(where: Where, as_json: AsJson = False) -> None:
         typer.echo(line)
 
 
-@app.command(
-    epilog="Examples:  nearlight bundle verify ./my-model  ·  nearlight bundle verify nearlight-tiny --json"
-)
+@app.command()
 def verify(where: Where, as_json: AsJson = False) -> None:
-    """Read every file of a bundle and compare it with its checksum; exit code 1 when anything differs."""
+    """Read every file of a bundle and compare it with its checksum; exit code 1 when anything differs.
+
+    **Examples**
+
+    - `nearlight bundle verify ./my-model`
+    - `nearlight bundle verify nearlight-tiny --json`
+    """
     with _one_line_errors():
         facts = _facts(_opened(where))
     if as_json:
@@ -50,14 +64,20 @@ def verify(where: Where, as_json: AsJson = False) -> None:
     )
 
 
-@app.command("list", epilog="Examples:  nearlight bundle list  ·  nearlight bundle list ./models --json")
+@app.command("list")
 def list_bundles(
     folder: Annotated[
         Path | None, typer.Argument(help="A folder of bundles; default: the packaged ones.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List bundles; one that cannot be opened is listed with its error. Checksums are not verified."""
+    """List bundles; one that cannot be opened is listed with its error. Checksums are not verified.
+
+    **Examples**
+
+    - `nearlight bundle list`
+    - `nearlight bundle list ./models --json`
+    """
     from nearlight.bundle.errors import BundleError
     from nearlight.bundle.folder import Bundle
     from nearlight.bundle.registry import packaged_bundles

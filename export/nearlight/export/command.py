@@ -39,12 +39,11 @@ def export(
 ) -> None:
     """Turn a trained or public model into a bundle, after proving that both give the same vectors.
 
-    Examples:
-        nearlight export runs/mine --out bundles/mine --precision fp16
+    **Examples**
 
-        nearlight export open_clip:ViT-B-32:weights.safetensors --out bundles/vit-b-32 --data captions.parquet
-
-        nearlight export open_clip:ViT-B-32:random --out bundles/bench
+    - `nearlight export runs/mine --out bundles/mine --precision fp16`
+    - `nearlight export open_clip:ViT-B-32:weights.safetensors --out bundles/vit-b-32 --data captions.parquet`
+    - `nearlight export open_clip:ViT-B-32:random --out bundles/bench`
     """
     _log_to_stderr()
     if precision not in _PRECISIONS:

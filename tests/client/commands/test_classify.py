@@ -25,7 +25,7 @@ def test_json_is_a_list_of_files(nearlight: Any, files: list[Path]) -> None:
 
 
 def test_labels_file_and_templates(nearlight: Any, fake: Any, files: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("cat\n\nsea lion\n")
+    (tmp_path / "names.txt").write_text("\ufeffcat\r\n\nsea lion\n")
     words = [
         "--labels-file",
         tmp_path / "names.txt",
@@ -57,3 +57,9 @@ def test_a_bad_file_is_named_and_the_others_are_labelled(nearlight: Any, files: 
 @pytest.mark.parametrize("words", [[], ["--labels", " , "]])
 def test_labels_are_needed(nearlight: Any, files: list[Path], words: list[str]) -> None:
     assert nearlight("classify", files[0], *words).exit_code == 2
+
+
+def test_where_nothing_could_be_labelled_there_is_no_empty_table(nearlight: Any, tmp_path: Path) -> None:
+    result = nearlight("classify", tmp_path, "--labels", "cat,dog")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Is a directory" in result.stderr

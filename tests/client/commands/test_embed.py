@@ -34,5 +34,14 @@ def test_a_missing_image_is_not_taken_for_a_text(nearlight: Any, tmp_path: Path)
     assert "no such file" in result.stderr
 
 
+def test_a_place_that_cannot_be_written_is_noticed_before_the_work(
+    nearlight: Any, fake: Any, tmp_path: Path
+) -> None:
+    result = nearlight("embed", "a dog", "--out", tmp_path / "nowhere" / "v.npy")
+    assert result.exit_code == 2
+    assert "there is no folder" in result.stderr
+    assert fake.script.requests("Embed") == []
+
+
 def test_a_long_text_is_a_text(nearlight: Any, tmp_path: Path) -> None:
     assert nearlight("embed", "long " * 20_000, "--out", tmp_path / "v.npy").exit_code == 0

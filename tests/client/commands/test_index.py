@@ -127,3 +127,27 @@ def test_ctrl_c_keeps_what_was_acknowledged(fake: Any, folder: Path) -> None:
     assert report["interrupted"]
     assert report["indexed"] == len(fake.script.points)
     assert "run the same command again" in stderr
+
+
+def test_a_named_pipe_is_named_and_not_waited_for(nearlight: Any, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.jpg")
+    result = nearlight("index", folder, "-c", "photos", "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["indexed"], report["failed"]) == (70, [{"id": "pipe.jpg", "reason": "not a regular file"}])
+
+
+def test_a_folder_without_images_says_so(nearlight: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    result = nearlight("index", tmp_path, "-c", "photos", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["found"]) == (0, 0)
+    assert f"there are no images in {tmp_path}" in result.stderr
+
+
+def test_a_server_that_goes_for_good_leaves_a_report(nearlight: Any, fake: Any, folder: Path) -> None:
+    fake.script.fail("UpsertStream", grpc.StatusCode.PERMISSION_DENIED, "not with this token")
+    result = nearlight("index", folder, "-c", "photos", "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert (report["found"], report["indexed"], report["interrupted"]) == (70, 0, True)
+    assert result.stderr.strip().endswith("error: not with this token")

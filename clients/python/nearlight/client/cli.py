@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import sys
 from typing import Annotated, Any
@@ -38,6 +39,10 @@ EXTRAS = {
     "serve": "server",
     "train": "train",
 }
+
+
+# What writing to standard output may fail with, when it is redirected into a file.
+_NO_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class LazyGroup(TyperGroup):
@@ -130,6 +135,10 @@ def main() -> None:
     """Runs the `nearlight` command."""
     try:
         app()
+    except OSError as error:
+        if error.errno not in _NO_OUTPUT:
+            raise
+        sys.exit(f"error: cannot write the result: {error.strerror}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("nearlight."):
             raise  # not a package one could install, but a fault of ours

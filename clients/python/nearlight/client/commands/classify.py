@@ -17,6 +17,7 @@ from nearlight.client.commands.terminal import (
     connected,
     print_json,
     print_table,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def classify(
         results = client.classify(files, **options)
     if as_json:
         print_json([as_document(file, result) for file, result in zip(files, results, strict=True)])
-    else:
+    elif any(result.labels for result in results):
         print_results(files, results)
     failed = [(file, one.error) for file, one in zip(files, results, strict=True) if one.error]
     for file, error in failed:
-        typer.echo(f"{file}: {error.message}", err=True)
+        typer.echo(f"{printable(file)}: {printable(error.message)}", err=True)
     if failed:
         raise typer.Exit(1)
 
@@ -72,7 +73,7 @@ def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
         raise typer.BadParameter("give exactly one of --labels and --labels-file")
     if labels_file is not None:
         try:
-            found = labels_file.read_text(encoding="utf-8").splitlines()
+            found = labels_file.read_text(encoding="utf-8-sig").splitlines()  # some editors put a mark first
         except UnicodeDecodeError as error:
             raise typer.BadParameter(f"{labels_file} is not UTF-8 text: {error}") from None
     else:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from nearlight.client import CollectionInfo
 
 app = typer.Typer(
-    help="List, show, create and delete collections.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="List, show, create and delete collections.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
 )
 
 NameArgument = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
@@ -124,9 +127,11 @@ def show(one: CollectionInfo, as_json: bool) -> None:
         print_json(as_document(one))
         return
     document = {**as_document(one), "created_unix_ms": created(one)}
-    print_table(
-        ["field", "value"], [(key.removesuffix("_unix_ms"), value) for key, value in document.items()]
-    )
+    rows = [
+        (key.removesuffix("_unix_ms"), "-" if value in ("", (), {}) else value)
+        for key, value in document.items()
+    ]
+    print_table(["field", "value"], rows)
 
 
 def as_document(one: CollectionInfo) -> dict[str, Any]:

@@ -113,9 +113,9 @@ def show(client: Client, folder: Path, as_json: bool) -> dict[str, Any]:
     if not images.paths:
         raise typer.BadParameter(f"there are no images in {folder}")
     client.create_collection(COLLECTION)
-    run, _, is_interrupted = index_images(client, COLLECTION, images)
-    if is_interrupted:
-        raise typer.Exit(130)
+    run, _, stopped_by = index_images(client, COLLECTION, images)
+    if stopped_by is not None:
+        raise stopped_by
     bad = {failure.id for failure in run.failed}
     good = [path for path in images.paths if path not in bad]
     return {

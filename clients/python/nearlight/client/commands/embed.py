@@ -16,6 +16,7 @@ from nearlight.client.commands.terminal import (
     TokenOption,
     connected,
     print_json,
+    printable,
 )
 from nearlight.client.sources import IMAGE_SUFFIXES
 
@@ -45,6 +46,8 @@ def embed(
     - `nearlight embed photos/*.jpg --out vectors.npy --json`
     """
     sources = [image_or_text(word) for word in inputs]
+    if not out.parent.is_dir():  # said before the work, not after it
+        raise typer.BadParameter(f"cannot write {out}: there is no folder {out.parent}")
     with connected(server, token, tls_ca) as client:
         result = client.embed(sources, model=model)
     save(out, result.vectors)
@@ -56,7 +59,7 @@ def embed(
     else:
         typer.echo(f"{out}: {count} x {dim} float32 by {result.model or 'no model'}", err=True)
     for failure in errors:
-        typer.echo(f"{failure['input']}: {failure['reason']}", err=True)
+        typer.echo(f"{printable(failure['input']) or 'empty text'}: {printable(failure['reason'])}", err=True)
     if errors:
         raise typer.Exit(1)
 

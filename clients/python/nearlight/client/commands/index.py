@@ -61,6 +61,7 @@ def index(
     - `nearlight index shots.parquet -c shots --id-column filename`
     - `nearlight index 'data/*.parquet' -c data --json > report.json`
     """
+    from nearlight.client import NearlightError
     from nearlight.client.sources import SourceError, open_source
 
     try:
@@ -70,30 +71,39 @@ def index(
     with connected(server, token, tls_ca, max_attempts=12) as client:
         client.models(timeout=3.0)  # a server that is not there is noticed soon
         client.create_collection(collection, model=model, exist_ok=True)
-        run, seconds, is_interrupted = index_images(
+        run, seconds, stopped_by = index_images(
             client, collection, images, batch_size=batch_size, in_flight=in_flight
         )
-    report(run, seconds, is_interrupted, as_json)
-    if is_interrupted:
+        report(run, seconds, stopped_by, as_json)
+        if not run.done and not stopped_by:
+            typer.echo(f"there are no images in {printable(source)}", err=True)
+        if isinstance(stopped_by, NearlightError):
+            raise stopped_by  # said by connected, after the report
+    if isinstance(stopped_by, KeyboardInterrupt):
         raise typer.Exit(130)
-    if run.failed:
+    if run.failed or stopped_by:
         raise typer.Exit(1)
 
 
 def index_images(
     client: Client, collection: str, images: Source, *, batch_size: int = 32, in_flight: int = 4
-) -> tuple[Indexing, float, bool]:
-    """Indexes a source under a progress bar; returns the run, its seconds, and whether Ctrl-C ended it."""
+) -> tuple[Indexing, float, BaseException | None]:
+    """Indexes a source under a progress bar; returns the run, its seconds, and what ended it too early.
+
+    That is None, a KeyboardInterrupt, or the NearlightError of a server that is gone for good.
+    """
+    from nearlight.client import NearlightError
     from nearlight.client.indexing import Indexing
 
-    started, is_interrupted = time.monotonic(), False
+    started = time.monotonic()
+    stopped_by: BaseException | None = None
     with progress_bar(len(images)) as on_progress:
         run = Indexing(client, collection, images, on_progress)
         try:
             run.run(batch_size=batch_size, in_flight=in_flight)
-        except KeyboardInterrupt:
-            is_interrupted = True
-    return run, time.monotonic() - started, is_interrupted
+        except (KeyboardInterrupt, NearlightError) as error:
+            stopped_by = error
+    return run, time.monotonic() - started, stopped_by
 
 
 @contextmanager
@@ -123,7 +133,7 @@ def progress_bar(total: int) -> Iterator[Callable[[Indexing], None]]:
         yield on_progress
 
 
-def report(run: Indexing, seconds: float, is_interrupted: bool, as_json: bool) -> None:
+def report(run: Indexing, seconds: float, stopped_by: BaseException | None, as_json: bool) -> None:
     """Says what was done: people on stderr, programs on stdout."""
     document: dict[str, Any] = {
         "collection": run.collection,
@@ -133,7 +143,7 @@ def report(run: Indexing, seconds: float, is_interrupted: bool, as_json: bool) -
         "failed": [{"id": one.id, "reason": one.reason} for one in run.failed],
         "seconds": round(seconds, 3),
         "images_per_second": round(run.indexed / max(seconds, 1e-9), 1),
-        "interrupted": is_interrupted,
+        "interrupted": stopped_by is not None,
     }
     for one in run.failed[:SHOWN_FAILURES]:
         typer.echo(f"failed: {printable(one.id)}: {printable(one.reason)}", err=True)
@@ -144,7 +154,7 @@ def report(run: Indexing, seconds: float, is_interrupted: bool, as_json: bool) -
         f" in {seconds:.1f} s",
         err=True,
     )
-    if is_interrupted:
+    if stopped_by is not None:
         typer.echo("interrupted: run the same command again to go on; nothing indexed is lost", err=True)
     if as_json:
         print_json(document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,10 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]], title:
 
 
 def printable(cell: object) -> str:
-    """Returns a value as one short line that any terminal can show."""
+    """Returns a value as one line that any terminal can show, and none obeys."""
     text = f"{cell:.3f}" if isinstance(cell, float) else str(cell)
-    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    line = " ".join(text.split())
+    # A file may be named like a command of the terminal, and need not be named in UTF-8.
+    return "".join(
+        repr(letter)[1:-1] if unicodedata.category(letter) in ("Cc", "Cs") else letter for letter in line
+    )
