@@ -56,6 +56,10 @@ def test_resume_of_a_finished_run_says_so_and_changes_nothing(run: Path) -> None
         (["clip", "--out", "{out}"], "give at least one --data"),
         (["clip", "--resume", "--out", "{out}"], "not a training run|cannot read"),
         (["clip", "--data", "x", "--out", "{out}", "--set", "stepz=3"], "did you mean 'steps'"),
+        (["clip", "--data", "x", "--out", "{out}", "--set", "optimiser.lr=NaN"], "optimiser.lr = nan"),
+        (["clip", "--data", "x", "--out", "{out}", "--set", "optimiser.lr=Infinity"], "optimiser.lr = inf"),
+        (["clip", "--data", "x", "--out", "{out}", "--set", "device=abacus"], "device = 'abacus' cannot be"),
+        (["clip", "--data", "x", "--out", "/dev/null/run"], "cannot make the run folder /dev/null/run"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -64,6 +68,16 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
     assert result.exit_code == 2
     assert re.search(message, result.output), result.output
     assert "Traceback" not in result.output
+
+
+def test_validation_data_that_is_not_there_is_noticed_before_the_first_step(
+    tmp_path: Path, small: dict[str, Any], captioned: Path
+) -> None:
+    sources = ["--data", str(captioned), "--val", "nowhere.parquet"]
+    result = runner.invoke(train_app, ["clip", *sources, "--out", str(tmp_path / "run"), *assignments(small)])
+    assert result.exit_code == 2
+    assert "'nowhere.parquet': no such file" in result.output
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_unknown_task_and_unsuitable_data(run: Path, labelled: Path) -> None:

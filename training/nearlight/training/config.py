@@ -18,7 +18,7 @@ IMAGENET_STD = (0.26862954, 0.26130258, 0.27577711)
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors; values never change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSection(Section):

@@ -47,7 +47,8 @@ class Trainer:
 
         Raises:
             ConfigError: there is no training data, or the towers cannot be built.
-            CheckpointError: the folder holds a run and `resume` is false, or holds none and it is true.
+            CheckpointError: the folder holds a run and `resume` is false, or holds none and it is true, or it
+                cannot be made.
         """
         if not config.data.train:
             raise ConfigError("nothing to train on: give at least one --data PATH (data.train)")
@@ -61,7 +62,10 @@ class Trainer:
             raise CheckpointError(
                 f"{run} already holds a run: continue it with --resume, or choose another --out"
             )
-        run.mkdir(parents=True, exist_ok=True)
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot make the run folder {run}: {error.strerror}") from None
         torch.manual_seed(config.seed)
         self.method = Clip(config).to(self.device)
         self.optimiser = build_optimiser(self.method, config)
@@ -76,7 +80,7 @@ class Trainer:
         """Trains to the last step; returns False when it was interrupted (a checkpoint is saved then).
 
         Raises:
-            DataError: a source cannot be read.
+            DataError: a source of training or validation cannot be read; said before the first step.
             Diverged: the loss is not finite; the last checkpoint is kept.
         """
         config = self.config
@@ -151,6 +155,8 @@ class Trainer:
 
     def _open_data(self) -> BatchMaker:
         config, data = self.config, self.config.data
+        for spec in data.val:
+            open_source(spec)  # they are needed at the end: a wrong path must not cost a night
         sources = [open_source(spec) for spec in data.train]
         readers = open_readers(sources, data.cache_px, data.decode_threads, data.cache_limit_mb)
         with Progress(transient=True) as bar:
@@ -190,10 +196,19 @@ class Trainer:
 
 
 def pick_device(name: str) -> torch.device:
-    """Returns the device of a name; `auto` is the first GPU, else the CPU."""
+    """Returns the device of a name; `auto` is the first GPU, else the CPU.
+
+    Raises:
+        ConfigError: torch knows no such device, or this machine has none.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device = {name!r} cannot be used on this machine: {reason}") from None
 
 
 def build_optimiser(method: nn.Module, config: RunConfig) -> torch.optim.AdamW:
