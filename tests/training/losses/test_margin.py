@@ -149,3 +149,11 @@ def test_equal_vectors_of_two_classes_have_a_finite_gradient() -> None:
     assert float(loss.detach()) == pytest.approx(0.25)
     assert z.grad is not None
     assert not z.grad.any()
+
+
+def test_a_semi_hard_negative_is_farther_than_the_positive_not_as_far() -> None:
+    """From row 0 the positive and the first negative are both at 1, the second at 4."""
+    z = torch.tensor([[0.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 2.0]], dtype=torch.float64)
+    labels = [0, 0, 1, 2]
+    expected = triplet_by_hand(z, labels, 3.5, "semi-hard")
+    assert float(triplet(z, torch.tensor(labels), 3.5, "semi-hard")) == pytest.approx(expected)
