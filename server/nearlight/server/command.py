@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(help="Serve models and collections over gRPC.", add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
 @app.command()
@@ -50,19 +50,19 @@ def serve(
 ) -> None:
     """Serve models and collections over gRPC, until SIGTERM or Ctrl-C.
 
-    Examples: nearlight serve
-
-    nearlight serve --bundle ./my-bundle --data ./data --listen 127.0.0.1:50051
-
-    nearlight serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --config server.toml
-
-    nearlight serve --set batching.max_images=8 --set limits.max_image_bytes=8000000 --print-config
-
     Every setting can stand in a TOML file (--config) or in the environment, as NEARLIGHT_SERVE_LISTEN or
     NEARLIGHT_SERVE_LIMITS__MAX_IMAGE_BYTES. Flags win over the environment, that over the file. Tokens:
-    NEARLIGHT_SERVE_SECURITY__TOKENS=token1,token2 (no flag: other users of the machine could read it).
+    NEARLIGHT_SERVE_SECURITY__TOKENS, with commas between them, each of at least 16 characters (no flag: other
+    users of the machine could read it).
 
     Exit codes: 0 stopped, 2 configuration, 3 bundle, 4 data folder, 5 address.
+
+    **Examples**
+
+    - `nearlight serve`
+    - `nearlight serve --bundle ./my-bundle --data ./data --listen 127.0.0.1:50051`
+    - `nearlight serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --config server.toml`
+    - `nearlight serve --set batching.max_images=8 --set limits.max_image_bytes=8000000 --print-config`
     """
     given: dict[str, Any] = {
         "bundles": tuple(bundle) if bundle else None,
