@@ -245,7 +245,9 @@ class Services(
                         continue
             if not waiting and ended:
                 return
-            if waiting and not self.script.stall.is_set():
+            if self.script.stall.is_set():
+                await asyncio.sleep(0.02)  # or a client that has gone would leave this loop without a pause
+            elif waiting:
                 if limit == 0:
                     if pending is not None:
                         pending.cancel()
@@ -332,7 +334,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeServer]:
     script.limits = limits
     server, port = asyncio.run_coroutine_threadsafe(start(), loop).result()
     yield FakeServer(script, f"127.0.0.1:{port}", loop)
-    asyncio.run_coroutine_threadsafe(server.stop(None), loop).result()
+    asyncio.run_coroutine_threadsafe(server.stop(None), loop).result(timeout=30)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
