@@ -55,8 +55,11 @@ def test_by_name(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_verify(bundle: Bundle) -> None:
-    assert "all 6 files agree" in run("verify", bundle.path)[0]
-    assert json.loads(run("verify", bundle.path, "--json")[0])["verified"] is True
+    out = run("verify", bundle.path)[0]
+    assert "all 6 files agree" in out
+    assert "golden vectors: this bundle has none" in out
+    facts = json.loads(run("verify", bundle.path, "--json")[0])
+    assert (facts["verified"], facts["golden_min_cosine"]) == (True, None)
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])
@@ -111,7 +114,7 @@ def test_the_command_is_cheap_to_import() -> None:
 
 
 def test_the_room_needs_no_torch_nor_onnx() -> None:
-    names = "checksums clip_bpe command errors folder image manifest prompts registry text"
+    names = "checksums clip_bpe command errors folder golden image manifest prompts registry text"
     code = (
         "import sys, importlib;"
         f"[importlib.import_module('nearlight.bundle.' + n) for n in '{names}'.split()];"

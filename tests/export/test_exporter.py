@@ -12,8 +12,9 @@ from onnx import TensorProto
 from torch import nn
 from torch.nn import functional as F
 
-from nearlight.bundle.errors import BundleExists
-from nearlight.bundle.folder import Bundle
+from nearlight.bundle.errors import BundleCorrupt, BundleExists
+from nearlight.bundle.folder import Bundle, write_bundle
+from nearlight.bundle.golden import load_golden, prove_golden
 from nearlight.export import exporter
 from nearlight.export.errors import ParityError, SourceError
 from nearlight.export.exporter import ExportOptions, export_run, export_subject
@@ -45,7 +46,15 @@ def test_the_bundle_is_whole_and_says_what_it_is(full: Bundle) -> None:
         assert report["min_cosine"] >= 0.99999  # type: ignore[operator]
         assert report["count"] >= 64  # type: ignore[operator]
     assert [file.name for file in full.files] == sorted(
-        ["manifest.json", "image.onnx", "text.onnx", "tokenizer.json", "README.md", "SHA256SUMS"]
+        [
+            "manifest.json",
+            "image.onnx",
+            "text.onnx",
+            "tokenizer.json",
+            "golden.npz",
+            "README.md",
+            "SHA256SUMS",
+        ]
     )
 
 
@@ -90,6 +99,38 @@ def test_vectors_are_those_of_the_model(run: Path, full: Bundle) -> None:
         alone = tokenizer.encode([text], trim=True)
         assert alone.shape[1] <= 16
         np.testing.assert_allclose(texts(alone)[0], expected[index], atol=2e-6)
+
+
+def test_golden_vectors_are_those_of_the_model(run: Path, full: Bundle) -> None:
+    golden = load_golden(full)
+    assert golden is not None
+    assert golden.tokens is not None
+    assert golden.text_vectors is not None
+    scaled = (
+        torch.from_numpy(golden.pixels).permute(0, 3, 1, 2) / 255 - torch.tensor(IMAGENET_MEAN)[:, None, None]
+    ) / (torch.tensor(IMAGENET_STD)[:, None, None])
+    model = load_model(run).model
+    with torch.inference_mode():
+        images = F.normalize(model.encode_image(scaled), dim=-1).numpy()
+        texts = F.normalize(model.encode_text(torch.from_numpy(golden.tokens)), dim=-1).numpy()
+    np.testing.assert_allclose(golden.image_vectors, images, atol=2e-6)
+    np.testing.assert_allclose(golden.text_vectors, texts, atol=2e-6)
+    assert prove_golden(full) == {"image": pytest.approx(1, abs=1e-6), "text": pytest.approx(1, abs=1e-6)}
+
+
+def test_a_bundle_with_other_weights_fails_its_golden_vectors(full: Bundle, tmp_path: Path) -> None:
+    graph = onnx.load(full.image_path)
+    weight = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    numbers = np.frombuffer(weight.raw_data, np.float32)
+    weight.raw_data = (
+        (numbers * np.random.default_rng(0).normal(1, 0.2, len(numbers))).astype("<f4").tobytes()
+    )
+    files: dict[str, bytes | Path] = {file.name: file for file in full.files}
+    files["image.onnx"] = graph.SerializeToString()
+    del files["manifest.json"], files["SHA256SUMS"]
+    altered = write_bundle(tmp_path / "altered", full.manifest, files)
+    with pytest.raises(BundleCorrupt, match="image tower does not give its golden vectors"):
+        prove_golden(Bundle.open(altered.path))
 
 
 def test_a_vector_does_not_depend_on_its_batch_mates(full: Bundle, half: Bundle) -> None:

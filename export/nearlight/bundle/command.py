@@ -47,21 +47,27 @@ def info(where: Where, as_json: AsJson = False) -> None:
 def verify(where: Where, as_json: AsJson = False) -> None:
     """Read every file of a bundle and compare it with its checksum; exit code 1 when anything differs.
 
+    Where ONNX Runtime is installed, the towers also embed the bundle's golden inputs and must give its golden
+    vectors.
+
     **Examples**
 
     - `nearlight bundle verify ./my-model`
     - `nearlight bundle verify nearlight-tiny --json`
     """
     with _one_line_errors():
-        facts = _facts(_opened(where))
+        bundle = _opened(where)
+        facts = _facts(bundle)
+        cosines, said = _golden(bundle)
     if as_json:
         kept = {key: facts[key] for key in ("path", "name", "space_id", "files")}
-        typer.echo(json.dumps({**kept, "verified": True}, indent=2))
+        typer.echo(json.dumps({**kept, "verified": True, "golden_min_cosine": cosines}, indent=2))
         return
     files = facts["files"]
     typer.echo(
         f"{facts['name']}: all {len(files)} files agree, {_megabytes(files)}, space {facts['space_id'][:12]}"
     )
+    typer.echo(f"golden vectors: {said}")
 
 
 @app.command("list")
@@ -109,6 +115,19 @@ def _opened(where: str) -> "Bundle":
     from nearlight.bundle.registry import find_bundle
 
     return Bundle.open(find_bundle(where))
+
+
+def _golden(bundle: "Bundle") -> tuple[dict[str, float] | None, str]:
+    """The least cosine of each tower with its golden vectors, or None, and either in words."""
+    from nearlight.bundle.golden import prove_golden
+
+    try:
+        cosines = prove_golden(bundle)
+    except ImportError:
+        return None, "not checked, ONNX Runtime is not installed (pip install 'nearlight[server]')"
+    if cosines is None:
+        return None, "this bundle has none"
+    return cosines, ", ".join(f"{tower} cosine {cosine:.6f}" for tower, cosine in cosines.items())
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A bundle on disk: written whole or not at all, believed only after its checksums agree.
 
-    manifest.json  image.onnx  [text.onnx  tokenizer.json]  [README.md]  SHA256SUMS
+    manifest.json  image.onnx  [text.onnx  tokenizer.json]  [golden.npz]  [README.md]  SHA256SUMS
 
 `SHA256SUMS` covers every other file, in the format of `sha256sum -c`. The folder holds plain files only: no
 subfolders, no links, nothing that the sums do not name.
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nearlight.bundle.checksums import SUMS, compute_space_id, file_digest, is_file_name, parse_sums
 from nearlight.bundle.errors import BundleCorrupt, BundleError, BundleExists, NotABundle
-from nearlight.bundle.manifest import Manifest, Towers
+from nearlight.bundle.manifest import Manifest
 from nearlight.bundle.text import Tokenizer
 
 MANIFEST = "manifest.json"
@@ -54,7 +54,7 @@ class Bundle:
         if not os.path.lexists(path / MANIFEST):
             raise NotABundle(f"no bundle at {path}: the folder has no {MANIFEST}")
         manifest = Manifest.from_json(_read_manifest(path))
-        for name in _required(manifest.towers):
+        for name in _required(manifest):
             _require_plain(path, name)
         if verify:
             _verify(path, manifest)
@@ -103,7 +103,7 @@ def write_bundle(
         ValueError: A file the manifest names is not given, or a name is not a plain file name.
         OSError: The disk refuses; nothing is left behind.
     """
-    _check_names(manifest.towers, files)
+    _check_names(manifest, files)
     refuse_existing(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     fresh = out.parent / f".{out.name}.{secrets.token_hex(6)}.tmp"
@@ -130,9 +130,10 @@ def _read_manifest(path: Path) -> bytes:
     return (path / MANIFEST).read_bytes()
 
 
-def _required(towers: Towers) -> list[str]:
+def _required(manifest: Manifest) -> list[str]:
+    towers = manifest.towers
     text = [towers.text.file, towers.text.tokenizer_file] if towers.text else []
-    return [towers.image.file, *text]
+    return [towers.image.file, *text, *([manifest.golden] if manifest.golden else [])]
 
 
 def _require_plain(path: Path, name: str) -> None:
@@ -158,7 +159,7 @@ def _verify(path: Path, manifest: Manifest) -> None:
                 f"{name} is altered or truncated:"
                 f" its SHA-256 is {digest[:12]}…, {SUMS} says {expected[name][:12]}…"
             )
-    unnamed = [name for name in _required(manifest.towers) if name not in expected]
+    unnamed = [name for name in _required(manifest) if name not in expected]
     if unnamed:
         raise BundleCorrupt(f"{unnamed[0]} is not named in {SUMS}")
     space_id = compute_space_id(manifest.dim, manifest.towers, expected)
@@ -168,9 +169,9 @@ def _verify(path: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_names(towers: Towers, files: Iterable[str]) -> None:
+def _check_names(manifest: Manifest, files: Iterable[str]) -> None:
     names = set(files)
-    missing = [name for name in _required(towers) if name not in names]
+    missing = [name for name in _required(manifest) if name not in names]
     if missing:
         raise ValueError(
             f"the manifest names {missing[0]!r}, which is not among the files given: {sorted(names)}"

@@ -106,7 +106,10 @@ class Scoring(Section):
 
 
 class Manifest(Section):
-    """`manifest.json`. `created` is in UTC, `dim` the length of a vector, `opset` that of both graphs."""
+    """`manifest.json`. `created` is in UTC, `dim` the length of a vector, `opset` that of both graphs.
+
+    `golden` names the file of inputs with the vectors they must give, see `nearlight.bundle.golden`.
+    """
 
     format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
     name: FileName
@@ -122,6 +125,7 @@ class Manifest(Section):
     training: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
     parity: dict[str, JsonValue] = {}
+    golden: FileName | None = None
 
     @model_validator(mode="after")
     def _text_needs_scoring(self) -> "Manifest":

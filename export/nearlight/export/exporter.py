@@ -10,7 +10,9 @@ import onnxruntime
 import torch
 
 from nearlight.bundle.folder import MODEL_CARD, Bundle, refuse_existing, write_bundle
+from nearlight.bundle.golden import GOLDEN, PROBE_TEXTS, Golden, probe_pixels, run_graph
 from nearlight.bundle.manifest import Manifest, Towers
+from nearlight.bundle.text import Tokenizer
 from nearlight.export.card import model_card
 from nearlight.export.graphs import image_graph, text_graph
 from nearlight.export.onnx_writer import OPSET, Input, write_onnx
@@ -116,15 +118,24 @@ def export_subject(
             "image": image_parity,
             "text": text_parity,
         },
+        golden=GOLDEN,
     )
     command = f"nearlight export {subject.made_with} --precision {precision}"
     files = {
         subject.image.file: image_onnx,
         subject.text.file: text_onnx,
         subject.text.tokenizer_file: subject.tokenizer_json.encode(),
+        GOLDEN: _golden(subject, image_onnx, text_onnx).to_npz(),
         MODEL_CARD: model_card(manifest, command, options.notes).encode(),
     }
     return write_bundle(out, manifest, files, force=options.force)
+
+
+def _golden(subject: Subject, image_onnx: bytes, text_onnx: bytes) -> Golden:
+    """Fixed inputs with the vectors of graphs that have just been proven."""
+    pixels = probe_pixels(subject.image.preprocess.size_px)  # (N, S, S, 3)
+    tokens = Tokenizer.load(subject.tokenizer_json, subject.text).encode(PROBE_TEXTS)  # (M, L)
+    return Golden(pixels, run_graph(image_onnx, pixels), PROBE_TEXTS, tokens, run_graph(text_onnx, tokens))
 
 
 def _image_input(subject: Subject) -> Input:
