@@ -115,7 +115,10 @@ def test_golden_vectors_are_those_of_the_model(run: Path, full: Bundle) -> None:
         texts = F.normalize(model.encode_text(torch.from_numpy(golden.tokens)), dim=-1).numpy()
     np.testing.assert_allclose(golden.image_vectors, images, atol=2e-6)
     np.testing.assert_allclose(golden.text_vectors, texts, atol=2e-6)
-    assert prove_golden(full) == {"image": pytest.approx(1, abs=1e-6), "text": pytest.approx(1, abs=1e-6)}
+    cosines = prove_golden(full)
+    assert cosines is not None
+    assert sorted(cosines) == ["image", "text"]
+    assert min(cosines.values()) > 1 - 1e-6
 
 
 def test_a_bundle_with_other_weights_fails_its_golden_vectors(full: Bundle, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Golden vectors: a few fixed inputs with the vectors they must give, so that a bundle can prove itself anywhere.
+"""Golden vectors: fixed inputs with the vectors they must give, so that a bundle can prove itself anywhere.
 
-`golden.npz` holds `pixels` uint8 (N, S, S, 3) and `image_vectors` float32 (N, D), and with a text tower `texts`
-(M,) strings, `tokens` int64 (M, context_length) and `text_vectors` float32 (M, D). All are made when the bundle
-is written, from generated inputs: nobody's images travel with it.
+`golden.npz` holds `pixels` uint8 (N, S, S, 3) and `image_vectors` float32 (N, D), and with a text tower
+`texts` (M,) strings, `tokens` int64 (M, context_length) and `text_vectors` float32 (M, D). All are made when
+the bundle is written, from generated inputs: nobody's images travel with it.
 """
 
 import io
@@ -110,7 +110,7 @@ def load_golden(bundle: "Bundle") -> Golden | None:
 
 
 def check_tokens(bundle: "Bundle", golden: Golden) -> None:
-    """Compare what the tokenizer makes of the golden texts here with what it made when the bundle was written.
+    """Compare what the tokenizer makes of the golden texts with what it made when the bundle was written.
 
     Raises:
         BundleCorrupt: Another row of tokens; says of which text.
@@ -121,7 +121,8 @@ def check_tokens(bundle: "Bundle", golden: Golden) -> None:
     for text, row, expected in zip(golden.texts, found, golden.tokens, strict=True):
         if not np.array_equal(row, expected):
             raise BundleCorrupt(
-                f"the tokenizer makes {row[:8].tolist()}… of {text[:40]!r}; golden are {expected[:8].tolist()}…"
+                f"the tokenizer makes {row[:8].tolist()}… of {text[:40]!r};"
+                f" golden are {expected[:8].tolist()}…"
             )
 
 
@@ -172,7 +173,7 @@ def run_graph(graph: Path | bytes, rows: npt.NDArray[Any]) -> Vectors:
 
 
 def _read(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every array of an npz file; sizes are looked at before anything is unpacked, and nothing is unpickled."""
+    """Every array of an npz file; sizes are looked at first, and nothing is unpickled."""
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(item.file_size for item in archive.infolist())
