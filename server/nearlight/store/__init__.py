@@ -14,6 +14,9 @@ from nearlight.store.errors import StoreFull as StoreFull
 from nearlight.store.errors import StoreLocked as StoreLocked
 from nearlight.store.errors import StoreTooNew as StoreTooNew
 from nearlight.store.errors import WrongSpace as WrongSpace
+from nearlight.store.filters import Filter as Filter
+from nearlight.store.filters import check_filter as check_filter
+from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit
 from nearlight.store.points import Point as Point

@@ -64,6 +64,19 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change of payloads did.
+
+    Attributes:
+        seq: of the write; 0 where nothing was changed.
+        n_points: points whose payload became another.
+    """
+
+    seq: int
+    n_points: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection at one moment.
 

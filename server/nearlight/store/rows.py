@@ -5,11 +5,13 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 
 from nearlight.store.errors import StoreCorrupt
+from nearlight.store.filters.conditions import Filter
+from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
 from nearlight.store.points import F32, I64, PointId, Record
 from nearlight.store.validation import Batch, row_checksum, vector_checksums
@@ -39,9 +41,6 @@ WHERE space_no IN (SELECT space_no FROM spaces) AND seq IN (SELECT value FROM js
 """
 _VECTOR = "SELECT vector, checksum FROM vectors WHERE space_no = ? AND seq = ?"
 
-Row = tuple[int, Key, str, int]
-"""seq, key, payload, checksum."""
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -63,9 +62,8 @@ class Written:
 
 def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
     """Write points under new seqs; a point that had the same id dies."""
-    run = transaction.connection.execute
     run_many = transaction.connection.executemany
-    dead = _seqs_of(transaction.connection, place, batch.keys)
+    dead = seqs_of(transaction.connection, place, batch.keys)
     seqs = transaction.new_seqs(len(batch.keys))
     _kill(transaction, place, dead, seqs[-1])
     now = time.time_ns() // 1_000_000
@@ -79,20 +77,31 @@ def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
         "INSERT INTO vectors (seq, space_no, vector, checksum) VALUES (?, ?, ?, ?)",
         zip(seqs, repeat(place.space_no), blobs, batch.vector_checksums.tolist()),
     )
-    run("UPDATE collections SET last_seq = ? WHERE collection_id = ?", (seqs[-1], place.collection_id))
+    keep_last_seq(transaction.connection, place, seqs[-1])
     return Written(seqs, dead, seqs[-1])
 
 
-def delete(transaction: Transaction, place: Place, keys: Iterable[Key]) -> Written | None:
-    """Delete points by key; the delete takes a seq of its own. None when there was none of them."""
-    dead = _seqs_of(transaction.connection, place, dict.fromkeys(keys))
-    if not dead:
+def delete(transaction: Transaction, place: Place, seqs: list[int]) -> Written | None:
+    """Delete live points; the delete takes a seq of its own. None when there are none."""
+    if not seqs:
         return None
     (last_seq,) = transaction.new_seqs(1)
-    _kill(transaction, place, dead, last_seq)
-    update = "UPDATE collections SET last_seq = ? WHERE collection_id = ?"
-    transaction.connection.execute(update, (last_seq, place.collection_id))
-    return Written(range(0), dead, last_seq)
+    _kill(transaction, place, seqs, last_seq)
+    keep_last_seq(transaction.connection, place, last_seq)
+    return Written(range(0), seqs, last_seq)
+
+
+def seqs_of(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> list[int]:
+    """The seqs of the points of these keys that exist; each key must come once."""
+    statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
+    rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
+    return [row[0] for row in rows if row is not None]
+
+
+def keep_last_seq(connection: sqlite3.Connection, place: Place, seq: int) -> None:
+    """Note the seq of a collection's last write."""
+    statement = "UPDATE collections SET last_seq = ? WHERE collection_id = ?"
+    connection.execute(statement, (seq, place.collection_id))
 
 
 def load(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[I64, F32]]:
@@ -129,10 +138,17 @@ def by_seqs(connection: sqlite3.Connection, place: Place, seqs: I64) -> dict[int
 
 
 def after_key(
-    connection: sqlite3.Connection, place: Place, key: Key | None, limit: int, with_vectors: bool
+    connection: sqlite3.Connection,
+    place: Place,
+    key: Key | None,
+    limit: int,
+    with_vectors: bool,
+    filter: Filter | None = None,
 ) -> list[Record]:
-    """The first points in the order of keys, or the first after this key."""
-    if key is None:
+    """The first points in the order of keys, or the first after this key; of those that pass the filter."""
+    if filter is not None:
+        rows = list(islice(matching_rows(connection, place.collection_id, filter, key), limit))
+    elif key is None:
         rows = connection.execute(_SCROLL, (place.collection_id, limit)).fetchall()
     else:
         rows = connection.execute(_SCROLL_AFTER, (place.collection_id, key, limit)).fetchall()
@@ -157,12 +173,6 @@ def reclaim_step(connection: sqlite3.Connection) -> bool:
         for table in ("aliases", "dead", "index_files", "payload_indexes", "jobs", "collections"):
             run(f"DELETE FROM {table} WHERE collection_id = ?", gone)  # noqa: S608 - the names are those above
     return True
-
-
-def _seqs_of(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> list[int]:
-    statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
-    rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
-    return [row[0] for row in rows if row is not None]
 
 
 def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:
@@ -190,7 +200,7 @@ def _records(
             id=id_of(row[1]),
             payload=json.loads(_checked_payload(row)),
             seq=row[0],
-            vector=_vector(connection, place, row[0]) if with_vectors else None,
+            vector=stored_vector(connection, place, row[0]) if with_vectors else None,
         )
         for row in rows
     ]
@@ -203,7 +213,14 @@ def _checked_payload(row: Row) -> str:
     return payload
 
 
-def _vector(connection: sqlite3.Connection, place: Place, seq: int) -> F32:
+def stored_point(connection: sqlite3.Connection, seq: int) -> tuple[Key, str]:
+    """Key and payload text of a live point."""
+    row = connection.execute("SELECT seq, id, payload, checksum FROM points WHERE seq = ?", (seq,)).fetchone()
+    return row[1], _checked_payload(row)
+
+
+def stored_vector(connection: sqlite3.Connection, place: Place, seq: int) -> F32:
+    """The vector (D,) of a live point."""
     row = connection.execute(_VECTOR, (place.space_no, seq)).fetchone()
     if row is None or len(row[0]) != 4 * place.dim:
         raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")

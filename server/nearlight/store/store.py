@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nearlight.store import rows
-from nearlight.store.collection import Collection, Shared
+from nearlight.store.collection import Collection
 from nearlight.store.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -29,6 +29,7 @@ from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
 from nearlight.store.rows import Place
 from nearlight.store.schema import DATABASE_FILE, open_database
+from nearlight.store.searching import Shared
 from nearlight.store.validation import payload_text
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
