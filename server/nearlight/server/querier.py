@@ -1,6 +1,7 @@
 """Searching: make the query a vector, look it up, leave out what was asked with."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -24,6 +25,16 @@ class _Sought:
 
     vector: F32
     times: StageTimes
+
+
+class _Options(TypedDict):
+    """What the store's two searches both take."""
+
+    limit: int
+    offset: int
+    score_threshold: float | None
+    with_payload: bool
+    with_vectors: bool
 
 
 class Querier:
@@ -55,8 +66,8 @@ class Querier:
         wish = query_wish(request, info.dim, self._limits)
         sought = await self._sought(wish, collection, info, patience)
         searching = Stopwatch()
-        hits = await self._catalog.run(lambda: _search(collection, sought.vector, wish))
-        return self._response(hits, wish, info, sought.times, search_ms=searching.ms, watch=watch)
+        hits, n_matching = await self._catalog.run(lambda: _search(collection, sought.vector, wish))
+        return self._response(hits, n_matching, wish, info, sought.times, search_ms=searching.ms, watch=watch)
 
     async def _sought(
         self, wish: QueryWish, collection: Collection, info: CollectionInfo, patience: Patience
@@ -76,6 +87,7 @@ class Querier:
     def _response(
         self,
         hits: list[Hit],
+        n_matching: int | None,
         wish: QueryWish,
         info: CollectionInfo,
         times: StageTimes,
@@ -94,25 +106,33 @@ class Querier:
                 index_kind="flat",
                 visible_seq=info.last_seq,
                 head_points=info.count,
+                filtered_count=n_matching,
             ),
             timings=timings(watch.ms, times, search_ms=search_ms),
             next_offset=wish.offset + n if n < len(messages) else None,
         )
 
 
-def _search(collection: Collection, vector: F32, wish: QueryWish) -> list[Hit]:
-    """Hits in order. A point asked with is among its own hits: ask for one more and leave it out."""
+def _search(collection: Collection, vector: F32, wish: QueryWish) -> tuple[list[Hit], int | None]:
+    """Hits in order, and how many points passed the filter, None where there is none.
+
+    A point asked with is among its own hits: ask for one more and leave it out.
+    """
     own = wish.target.id if isinstance(wish.target, PointQuery) else None
     offset, limit = (0, wish.offset + wish.limit + 1) if own is not None else (wish.offset, wish.limit)
-    hits = collection.search(
-        vector[np.newaxis],
+    options = _Options(
         limit=limit,
         offset=offset,
         score_threshold=wish.score_threshold,
         with_payload=wish.wanted.payload,
         with_vectors=wish.wanted.vectors,
-    )[0]
+    )
+    n_matching: int | None = None
+    if wish.filter is None:
+        [hits] = collection.search(vector[np.newaxis], **options)
+    else:
+        [hits], n_matching = collection.search_matching(vector[np.newaxis], wish.filter, **options)
     if own is None:
-        return hits
+        return hits, n_matching
     others = [hit for hit in hits if not (hit.id == own and type(hit.id) is type(own))]
-    return others[wish.offset : wish.offset + wish.limit]
+    return others[wish.offset : wish.offset + wish.limit], n_matching

@@ -19,6 +19,7 @@ from nearlight.store.rows import Place, Written
 from nearlight.store.validation import payload_text, row_checksum
 from nearlight.store.writer import Transaction
 
+_BLOCK = 1000
 _MOVE_VECTORS = "UPDATE vectors SET seq = ? WHERE space_no IN (SELECT space_no FROM spaces) AND seq = ?"
 
 
@@ -48,12 +49,13 @@ def change_payloads(
     connection = transaction.connection
     changed: list[tuple[int, str, int]] = []  # old seq, payload, checksum
     vectors: list[F32] = []
-    for seq in seqs:
-        key, old = rows.stored_point(connection, seq)
-        new = payload_text(change(json.loads(old)))
-        if new != old:
-            changed.append((seq, new, row_checksum(key, new)))
-            vectors.append(rows.stored_vector(connection, place, seq))
+    for block in (list(seqs[at : at + _BLOCK]) for at in range(0, len(seqs), _BLOCK)):
+        n_before = len(changed)
+        for seq, (key, old) in zip(block, rows.stored_points(connection, block), strict=True):
+            new = payload_text(change(json.loads(old)))
+            if new != old:
+                changed.append((seq, new, row_checksum(key, new)))
+        vectors.append(rows.stored_vectors(connection, place, [seq for seq, _, _ in changed[n_before:]]))
     if not changed:
         return None
     new_seqs = transaction.new_seqs(len(changed))
@@ -70,4 +72,4 @@ def change_payloads(
         zip(dead, repeat(place.collection_id), new_seqs),
     )
     rows.keep_last_seq(connection, place, new_seqs[-1])
-    return Moved(Written(new_seqs, dead, new_seqs[-1]), np.stack(vectors))
+    return Moved(Written(new_seqs, dead, new_seqs[-1]), np.concatenate(vectors))

@@ -39,7 +39,14 @@ _REMOVE_VECTORS = """
 DELETE FROM vectors
 WHERE space_no IN (SELECT space_no FROM spaces) AND seq IN (SELECT value FROM json_each(?))
 """
-_VECTOR = "SELECT vector, checksum FROM vectors WHERE space_no = ? AND seq = ?"
+_POINTS = """
+SELECT seq, points.id, payload, checksum
+FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value
+"""
+_VECTORS = """
+SELECT seq, vector, checksum
+FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.seq = wanted.value WHERE space_no = ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +202,15 @@ def _remove(connection: sqlite3.Connection, seqs: list[int]) -> None:
 def _records(
     connection: sqlite3.Connection, place: Place, rows: list[Row], with_vectors: bool
 ) -> list[Record]:
+    vectors = stored_vectors(connection, place, [row[0] for row in rows]) if with_vectors else None  # (N, D)
     return [
         Record(
             id=id_of(row[1]),
             payload=json.loads(_checked_payload(row)),
             seq=row[0],
-            vector=stored_vector(connection, place, row[0]) if with_vectors else None,
+            vector=None if vectors is None else vectors[i],
         )
-        for row in rows
+        for i, row in enumerate(rows)
     ]
 
 
@@ -213,18 +221,26 @@ def _checked_payload(row: Row) -> str:
     return payload
 
 
-def stored_point(connection: sqlite3.Connection, seq: int) -> tuple[Key, str]:
-    """Key and payload text of a live point."""
-    row = connection.execute("SELECT seq, id, payload, checksum FROM points WHERE seq = ?", (seq,)).fetchone()
-    return row[1], _checked_payload(row)
+def stored_points(connection: sqlite3.Connection, seqs: list[int]) -> list[tuple[Key, str]]:
+    """Key and payload text of live points."""
+    found = {row[0]: row for row in connection.execute(_POINTS, (json.dumps(seqs),))}
+    return [(found[seq][1], _checked_payload(found[seq])) for seq in seqs]
 
 
-def stored_vector(connection: sqlite3.Connection, place: Place, seq: int) -> F32:
-    """The vector (D,) of a live point."""
-    row = connection.execute(_VECTOR, (place.space_no, seq)).fetchone()
-    if row is None or len(row[0]) != 4 * place.dim:
-        raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
-    vector = np.frombuffer(row[0], "<f4").astype(np.float32)  # (D,)
-    if vector_checksums(vector[None])[0] != row[1]:
-        raise StoreCorrupt(f"the vector of seq {seq} is not what was written")
-    return vector
+def stored_vectors(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> F32:
+    """The vectors (N, D) of N live points.
+
+    Raises:
+        StoreCorrupt: one is missing, of the wrong size, or not what was written.
+    """
+    stored = connection.execute(_VECTORS, (json.dumps(seqs), place.space_no))
+    found = {seq: (blob, checksum) for seq, blob, checksum in stored}
+    for seq in seqs:
+        if seq not in found or len(found[seq][0]) != 4 * place.dim:
+            raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
+    blobs = b"".join(found[seq][0] for seq in seqs)
+    vectors = np.frombuffer(blobs, "<f4").reshape(-1, place.dim).astype(np.float32)  # (N, D)
+    damaged = vector_checksums(vectors) != np.array([found[seq][1] for seq in seqs], np.int64)
+    if damaged.any():
+        raise StoreCorrupt(f"the vector of seq {seqs[int(damaged.argmax())]} is not what was written")
+    return vectors

@@ -1,4 +1,4 @@
-"""The naive meaning of a filter, written from filter.proto alone; made-up payloads and filters to try it on."""
+"""The naive meaning of a filter, from filter.proto alone; made-up payloads and filters to try it on."""
 
 import json
 from datetime import UTC, datetime

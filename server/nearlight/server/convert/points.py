@@ -11,7 +11,6 @@ from nearlight.server.convert.values import (
     json_bytes,
     point_id_message,
     point_id_of,
-    refuse_unbuilt,
     vector_message,
     vector_of,
 )
@@ -61,7 +60,7 @@ def new_point(
     field = f"points[{i}]"
     try:
         point_id = point_id_of(message.id, f"{field}.id")
-        payload = _payload_of(message.payload_json, i, limits)
+        payload = payload_of(message.payload_json, f"{field}.payload_json", limits, i)
         return NewPoint(point_id, _source_of(message, field, dim), payload)
     except InvalidInput as error:
         return error
@@ -78,8 +77,18 @@ def _source_of(message: point_pb2.PointInput, field: str, dim: int) -> F32 | Inp
     raise InvalidInput(f"{field} has no source; it must hold vector, image or text", field=field)
 
 
-def _payload_of(data: bytes, i: int, limits: LimitsConfig) -> dict[str, Any]:
-    field = f"points[{i}].payload_json"
+def payload_of(data: bytes, field: str, limits: LimitsConfig, i: int | None = None) -> dict[str, Any]:
+    """A payload, checked.
+
+    Args:
+        data: UTF-8 JSON.
+        field: its name in the request.
+        limits: of the server.
+        i: index of its point, for the error's text.
+
+    Raises:
+        InvalidInput: too big, or not a JSON object.
+    """
     if len(data) > limits.max_payload_bytes:
         reason = f"{field} has {len(data)} bytes; the limit is {limits.max_payload_bytes}"
         raise InvalidInput(reason, field=field)
@@ -97,20 +106,6 @@ def storable(new: NewPoint, vector: F32, i: int) -> Point | InvalidInput:
     except InvalidPoint as error:
         return InvalidInput(str(error), field=error.field)
     return point
-
-
-def selected_ids(selector: point_pb2.PointSelector, limits: LimitsConfig) -> list[PointId]:
-    """The ids a write touches.
-
-    Raises:
-        InvalidInput: nothing selected, or too many.
-        NotBuilt: selected by filter.
-    """
-    refuse_unbuilt(selector, "filter")
-    if selector.WhichOneof("selector") is None:
-        raise InvalidInput("points is empty; it must hold ids or a filter", field="points")
-    check_count(len(selector.ids.ids), limits.max_batch_inputs, "points.ids")
-    return [point_id_of(item, f"points.ids[{i}]") for i, item in enumerate(selector.ids.ids)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from nearlight.server.call import F32, Input
 from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.filters import wanted_filter
 from nearlight.server.convert.points import Wanted, wanted_parts
 from nearlight.server.convert.values import dtype_of, page_size_of, point_id_of, refuse_unbuilt, vector_of
 from nearlight.server.errors import InvalidInput, NotPossible
-from nearlight.store import PointId
+from nearlight.store import Filter, PointId
 from nearlight.v1 import point_pb2, query_pb2
 
 DEFAULT_LIMIT = 10
@@ -36,6 +37,7 @@ class QueryWish:
         offset: hits skipped.
         score_threshold: least cosine, or None.
         wanted: which parts come back.
+        filter: only points that pass, or None.
     """
 
     target: Target
@@ -43,6 +45,7 @@ class QueryWish:
     offset: int
     score_threshold: float | None
     wanted: Wanted
+    filter: Filter | None
 
 
 def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) -> QueryWish:
@@ -58,7 +61,7 @@ def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) 
         NotBuilt: a field that is not built.
         NotPossible: relevance, which no collection has yet.
     """
-    refuse_unbuilt(request, "filter", "autocut", "mmr")
+    refuse_unbuilt(request, "autocut", "mmr")
     if request.HasField("min_relevance"):
         raise NotPossible(
             "min_relevance needs a calibrated collection; this one is not", field="min_relevance"
@@ -77,6 +80,7 @@ def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) 
         offset=request.offset,
         score_threshold=_threshold(request),
         wanted=wanted_parts(request.with_payload, request.with_vectors, request.dtype),
+        filter=wanted_filter(request),
     )
 
 
@@ -105,26 +109,28 @@ def _threshold(request: query_pb2.QueryRequest) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class PageWish:
-    """A checked Scroll: the last id seen (None: from the start), points wanted, and which parts of them."""
+    """A checked Scroll: the last id seen (None: from the start), how many points, which parts and points."""
 
     after: PointId | None
     limit: int
     wanted: Wanted
+    filter: Filter | None
 
 
 def page_wish(request: point_pb2.ScrollRequest) -> PageWish:
     """What a Scroll asks, checked.
 
     Raises:
-        InvalidInput: a limit above 10,000, or a cursor that is not ours.
-        NotBuilt: filter or order.
+        InvalidInput: a limit above 10,000, a cursor that is not ours, or a bad filter.
+        NotBuilt: order.
     """
-    refuse_unbuilt(request, "filter", "order_by")
+    refuse_unbuilt(request, "order_by")
     dtype_of(request.dtype, "dtype")
     return PageWish(
         after=_id_of_cursor(request.cursor) if request.cursor else None,
         limit=page_size_of(request.limit, default=100, largest=MAX_SCROLL, field="limit"),
         wanted=wanted_parts(request.with_payload, request.with_vectors, request.dtype),
+        filter=wanted_filter(request),
     )
 
 

@@ -88,7 +88,7 @@ def _field(condition: Field, parameters: Parameters) -> str:
         f"CASE {value}.type WHEN 'array' "
         f"THEN (SELECT max({of_items}) FROM json_each({value}.value) AS item) ELSE {of_value} END"
     )
-    return f"nullif(coalesce((SELECT max({verdict}) {rows}), 0), 1)"
+    return f"nullif(coalesce((SELECT {verdict} {rows}), 0), 1)"
 
 
 def _rows_at(path: Path, parameters: Parameters) -> tuple[str, str]:
