@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from nearlight.v1 import collection_pb2, filter_pb2, point_id_pb2, point_pb2, query_pb2, vector_pb2
+from nearlight.v1.filter_pb2 import Condition, FieldCondition, Filter, Match
 
 _names = (f"filters-{n}" for n in itertools.count())
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-Condition, Field, Filter = filter_pb2.Condition, filter_pb2.FieldCondition, filter_pb2.Filter
-Match = filter_pb2.Match
 VECTORS = np.random.default_rng(3).standard_normal((40, 16)).astype("<f4")
 PLACES = [{"lat": 52.52, "lon": 13.405}, {"lat": 48.857, "lon": 2.352}]
 PAYLOADS: list[dict[str, Any]] = [
@@ -62,7 +61,7 @@ def shared_collection(stubs: Any) -> str:
 
 
 def field(key: str, **test: Any) -> Condition:
-    return Condition(field=Field(key=key, **test))
+    return Condition(field=FieldCondition(key=key, **test))
 
 
 def must(*conditions: Condition) -> Filter:
@@ -251,7 +250,7 @@ def test_a_bad_filter_is_refused_by_every_call(
         with pytest.raises(grpc.RpcError) as caught:
             call()
         assert caught.value.code() is INVALID
-        assert words in caught.value.details()
+        assert words in str(caught.value.details())
     request = query_pb2.QueryRequest(query=query, filter=filter)
     batch = stubs.points.QueryBatch(query_pb2.QueryBatchRequest(collection=name, queries=[request]))
     assert batch.results[0].error.code == INVALID.value[0]
@@ -323,7 +322,7 @@ def test_a_bad_change_is_refused(
     with pytest.raises(grpc.RpcError) as caught:
         getattr(stubs.points, call)(kind(**{"collection": shared_collection, "points": one, **wish}))
     assert caught.value.code() is INVALID
-    assert words in caught.value.details()
+    assert words in str(caught.value.details())
 
 
 def test_points_are_deleted_by_filter(stubs: Any, collection: str) -> None:

@@ -25,7 +25,7 @@ from nearlight.store.rows import Place, Written
 from nearlight.store.searching import Searcher, Shared, Wanted
 from nearlight.store.selection import Selection, lookup_of, size_of
 from nearlight.store.validation import payload_text, prepare, validate_point
-from nearlight.store.view import Head, ReadView
+from nearlight.store.view import Head
 from nearlight.store.writer import Transaction
 
 
@@ -40,7 +40,7 @@ class Collection:
         self._writer = shared.writer
         self._readers = shared.readers
         self._last_seq = info.last_seq
-        self._searcher = Searcher(place, shared, self._current, self._check_here)
+        self._searcher = Searcher(place, shared, lambda: (self._head.view, self._last_seq), self._check_here)
         self._gone: CollectionNotFound | StoreClosed | None = None
 
     @property
@@ -141,7 +141,6 @@ class Collection:
         Raises:
             InvalidPoint: an id is malformed, or a payload would be refused by `upsert`. Nothing was changed.
             InvalidQuery: the filter or the path is refused.
-            StoreError: the database failed.
         """
         payload_text(payload)
         if path:
@@ -158,7 +157,6 @@ class Collection:
         Raises:
             InvalidPoint: an id is malformed. Nothing was changed.
             InvalidQuery: the filter or a path is refused.
-            StoreError: the database failed.
         """
         for i, path in enumerate(paths or ()):
             check_path(path, f"keys[{i}]")
@@ -263,10 +261,6 @@ class Collection:
 
         Returns:
             Q lists of hits, and how many points pass the filter.
-
-        Raises:
-            InvalidQuery: a bad filter, or as `search`.
-            WrongSpace: `space_id` is not the collection's.
         """
         wanted = Wanted(checked_span(limit, offset, score_threshold), with_payload, with_vectors)
         return self._search(queries, wanted, filter, space_id)
@@ -290,10 +284,9 @@ class Collection:
 
         def write(transaction: Transaction) -> Moved | None:
             self._check_here()
-            moved = change_payloads(transaction, self._place, sorted(seqs_of(transaction.connection)), change)
-            if moved is not None:
-                self._head.reserve(len(moved.vectors))
-            return moved
+            seqs = sorted(seqs_of(transaction.connection))
+            self._head.reserve(len(seqs))
+            return change_payloads(transaction, self._place, seqs, change)
 
         def publish(moved: Moved | None) -> None:
             if moved is not None:
@@ -313,9 +306,6 @@ class Collection:
             vectors = np.empty((0, self._place.dim), np.float32)
         self._head.publish(np.array(written.seqs, np.int64), vectors, written.dead)
         self._last_seq = written.last_seq
-
-    def _current(self) -> tuple[ReadView, int]:
-        return self._head.view, self._last_seq
 
     def _check_here(self) -> None:
         if self._gone is not None:

@@ -62,3 +62,20 @@ def test_nothing_listens(nearlight: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.stdout == ""
     assert "Nothing listens at 127.0.0.1:9" in result.stderr
     assert "nearlight serve" in result.stderr
+
+
+def test_a_filter_is_json(nearlight: Any, fake: Any) -> None:
+    filter = '{"must": [{"field": {"key": "year", "range": {"gte": 2024}}}]}'
+    assert nearlight("search", "a dog", "-c", "photos", "--filter", filter).exit_code == 0
+    [condition] = fake.script.requests("Query")[0].filter.must
+    assert (condition.field.key, condition.field.range.gte) == ("year", 2024.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [("{", 2, "not JSON"), ("[]", 2, "a JSON object"), ('{"musst": []}', 1, "musst")],
+)
+def test_a_filter_that_is_none_is_told(nearlight: Any, text: str, code: int, words: str) -> None:
+    result = nearlight("search", "a dog", "-c", "photos", "--filter", text)
+    assert result.exit_code == code
+    assert words in result.stderr

@@ -132,3 +132,12 @@ def test_values_are_counted_as_a_list_has_them(connection: sqlite3.Connection) -
     for lowest, highest, expected in ((0, 0, [1, 4]), (1, 1, [3, 6]), (2, 9, [2])):
         counted = Filter(must=(Field(("t",), ValuesCount(Integers(gte=lowest, lte=highest))),))
         assert matching_seqs(connection, 7, counted).tolist() == expected
+
+
+def test_points_are_read_through_the_index_of_their_collection(connection: sqlite3.Connection) -> None:
+    compiled = compile_filter(one(("k",), "x"))
+    for order, index in (("seq", "points_by_seq"), ("id", "points_by_id")):
+        statement = f"SELECT seq FROM points WHERE collection_id = 7 AND ({compiled.sql}) ORDER BY {order}"  # noqa: S608
+        plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, compiled.parameters)]
+        assert any(step.startswith(f"SEARCH points USING INDEX {index}") for step in plan), plan
+        assert not any("ORDER BY" in step for step in plan), plan

@@ -11,12 +11,14 @@ from typing import Any, Literal
 import grpc
 import numpy as np
 import numpy.typing as npt
+from google.protobuf import json_format
 
 from nearlight.client.errors import InvalidInput
 from nearlight.client.files import MAX_IMAGE_FILE_BYTES, read_image_file
 from nearlight.client.values import (
     F32,
     CollectionInfo,
+    FilterLike,
     Hit,
     Image,
     Input,
@@ -40,6 +42,7 @@ from nearlight.v1 import (
     query_pb2,
     vector_pb2,
 )
+from nearlight.v1.filter_pb2 import Filter
 
 MAX_ID_BYTES = 512
 _FIRST_INDEX = re.compile(r"\[\d+\]")
@@ -140,6 +143,16 @@ def point_for_wire(point: Point) -> point_pb2.PointInput:
     return message
 
 
+def filter_for_wire(filter: FilterLike) -> Filter:
+    """Returns a filter: a message as it is, or read from JSON."""
+    if isinstance(filter, Filter):
+        return filter
+    try:
+        return json_format.ParseDict(dict(filter), Filter())
+    except json_format.ParseError as error:
+        raise InvalidInput(f"filter is not one of filter.proto: {error}") from None
+
+
 def with_payload_for_wire(wanted: bool | Sequence[str]) -> query_pb2.WithPayload:
     """Returns the selector: all, none, or these keys."""
     if isinstance(wanted, bool):
@@ -227,7 +240,10 @@ def hit_from_wire(message: query_pb2.Hit) -> Hit:
 def search_info_from_wire(message: query_pb2.SearchInfo) -> SearchInfo:
     """Returns how a search went."""
     recall = message.estimated_recall if message.HasField("estimated_recall") else None
-    return SearchInfo(message.exact, recall, message.space_id, message.index_kind, message.visible_seq)
+    filtered = message.filtered_count if message.HasField("filtered_count") else None
+    return SearchInfo(
+        message.exact, recall, message.space_id, message.index_kind, message.visible_seq, filtered
+    )
 
 
 def labels_from_wire(message: embedding_pb2.ImageLabels) -> tuple[ScoredLabel, ...]:

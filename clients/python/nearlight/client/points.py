@@ -10,7 +10,9 @@ from nearlight.client.batching import batches, room_bytes
 from nearlight.client.errors import InvalidInput
 from nearlight.client.methods import COUNT, DELETE, GET, QUERY, SCROLL, UPSERT
 from nearlight.client.plan import Plan, Server, ask, sendable, waves
+from nearlight.client.selection import listed, selectors
 from nearlight.client.values import (
+    FilterLike,
     Hit,
     ItemError,
     Point,
@@ -20,8 +22,7 @@ from nearlight.client.values import (
     Record,
     UpsertResult,
 )
-from nearlight.v1 import point_id_pb2, point_pb2, query_pb2
-from nearlight.v1.filter_pb2 import Filter
+from nearlight.v1 import point_pb2, query_pb2
 
 DEFAULT_LIMIT = 10
 
@@ -42,21 +43,12 @@ def upsert(server: Server, collection: str, points: Sequence[Point]) -> Plan[Ups
     return UpsertResult(seq, upserted, tuple(sorted(failed, key=lambda error: error.index)))
 
 
-def delete(server: Server, collection: str, ids: Sequence[PointId] | Filter) -> Plan[int]:
+def delete(server: Server, collection: str, ids: Sequence[PointId] | FilterLike) -> Plan[int]:
     """Deletes by ids or by filter; returns how many points there were."""
-    if isinstance(ids, Filter):
-        request = point_pb2.DeleteRequest(
-            collection=convert.text_for_wire(collection), points=point_pb2.PointSelector(filter=ids)
-        )
-        return int((yield from ask(DELETE(request))).deleted)
-    limits = yield from server.limits_for(len(ids))
+    name = convert.text_for_wire(collection)
     deleted = 0
-    for wave in waves(map(convert.id_for_wire, _listed(ids)), limits.max_batch_inputs):
-        selector = point_pb2.PointSelector(ids=point_id_pb2.PointIds(ids=wave))
-        reply = yield from ask(
-            DELETE(point_pb2.DeleteRequest(collection=convert.text_for_wire(collection), points=selector))
-        )
-        deleted += reply.deleted
+    for selector in (yield from selectors(server, ids)):
+        deleted += (yield from ask(DELETE(point_pb2.DeleteRequest(collection=name, points=selector)))).deleted
     return deleted
 
 
@@ -70,7 +62,7 @@ def get(
     """Reads points by id, in the order of the ids; those that do not exist are left out."""
     limits = yield from server.limits_for(len(ids))
     found: list[Record] = []
-    for wave in waves(map(convert.id_for_wire, _listed(ids)), limits.max_batch_inputs):
+    for wave in waves(map(convert.id_for_wire, listed(ids)), limits.max_batch_inputs):
         rest = wave
         while rest:
             request = point_pb2.GetRequest(
@@ -91,7 +83,7 @@ def scroll_page(
     page_size: int,
     with_payload: bool | Sequence[str],
     with_vectors: bool,
-    filter: Filter | None,
+    filter: FilterLike | None,
 ) -> Plan[tuple[list[Record], str]]:
     """Reads one page; returns it with the cursor of the next one, "" after the last."""
     request = point_pb2.ScrollRequest(
@@ -100,21 +92,19 @@ def scroll_page(
         limit=convert.uint32_for_wire("page_size", page_size),
         with_payload=convert.with_payload_for_wire(with_payload),
         with_vectors=with_vectors,
-        filter=filter,
+        filter=None if filter is None else convert.filter_for_wire(filter),
     )
     reply = yield from ask(SCROLL(request))
     return [convert.record_from_wire(record) for record in reply.records], reply.next_cursor
 
 
-def count(collection: str, filter: Filter | None) -> Plan[int]:
+def count(collection: str, filter: FilterLike | None) -> Plan[int]:
     """Counts the points that pass the filter."""
-    return int(
-        (
-            yield from ask(
-                COUNT(point_pb2.CountRequest(collection=convert.text_for_wire(collection), filter=filter))
-            )
-        ).count
+    request = point_pb2.CountRequest(
+        collection=convert.text_for_wire(collection),
+        filter=None if filter is None else convert.filter_for_wire(filter),
     )
+    return int((yield from ask(COUNT(request))).count)
 
 
 def query(collection: str, **options: Unpack[QueryOptions]) -> Plan[QueryResult]:
@@ -137,7 +127,7 @@ def _query_request(collection: str, options: QueryOptions) -> query_pb2.QueryReq
         query=_what_to_look_for(options),
         limit=convert.uint32_for_wire("limit", options.get("limit", DEFAULT_LIMIT)),
         offset=convert.uint32_for_wire("offset", options.get("offset", 0)),
-        filter=options.get("filter"),
+        filter=convert.filter_for_wire(options["filter"]) if "filter" in options else None,
         score_threshold=options.get("score_threshold"),
         with_payload=convert.with_payload_for_wire(options.get("with_payload", True)),
         with_vectors=options.get("with_vectors", False),
@@ -164,9 +154,3 @@ def _what_to_look_for(options: QueryOptions) -> query_pb2.Query:
     if "vector" in options:
         return query_pb2.Query(vector=convert.vector_for_wire(options["vector"]))
     return query_pb2.Query(id=convert.id_for_wire(options["id"]))
-
-
-def _listed(ids: Sequence[PointId]) -> Sequence[PointId]:
-    if isinstance(ids, str):
-        raise InvalidInput(f"ids is one string, {ids!r:.60}; it must be a list of ids")
-    return ids

@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.streams import EmbedKind, UpsertKind
@@ -19,6 +20,7 @@ from nearlight.client.values import (
     CollectionInfo,
     EmbeddedInput,
     Embeddings,
+    FilterLike,
     Image,
     Input,
     ModelInfo,
@@ -30,7 +32,6 @@ from nearlight.client.values import (
     UpsertAck,
     UpsertResult,
 )
-from nearlight.v1.filter_pb2 import Filter
 
 
 class Client:
@@ -157,10 +158,45 @@ class Client:
         return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
 
     def delete(
-        self, collection: str, ids: Sequence[PointId] | Filter, *, timeout: float | None = None
+        self, collection: str, ids: Sequence[PointId] | FilterLike, *, timeout: float | None = None
     ) -> int:
         """Deletes points by id or by filter; returns how many there were."""
         return self._caller.run(point_plans.delete(self._caller.server, collection, ids), timeout)
+
+    def set_payload(
+        self,
+        collection: str,
+        points: Sequence[PointId] | FilterLike,
+        payload: Mapping[str, Any],
+        *,
+        key: str = "",
+        replace: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Sets keys in the payload of points, by id or by filter; returns how many points changed.
+
+        Args:
+            collection: its name.
+            points: ids that do not exist are no error.
+            payload: keys and values; keys not given stay.
+            key: the object in the payload to set them in, dots go deeper; "": the payload itself.
+            replace: that object becomes ``payload``, nothing stays.
+            timeout: seconds for each RPC.
+        """
+        plan = payload_plans.set_payload(self._caller.server, collection, points, payload, key, replace)
+        return self._caller.run(plan, timeout)
+
+    def delete_payload(
+        self,
+        collection: str,
+        points: Sequence[PointId] | FilterLike,
+        keys: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """Removes keys (dots go into objects), by default all, from payloads; returns how many changed."""
+        plan = payload_plans.delete_payload(self._caller.server, collection, points, keys)
+        return self._caller.run(plan, timeout)
 
     def get(
         self,
@@ -183,7 +219,7 @@ class Client:
         page_size: int = 100,
         with_payload: bool | Sequence[str] = True,
         with_vectors: bool = False,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
         timeout: float | None = None,
     ) -> Iterator[Record]:
         """Yields every point, page after page."""
@@ -195,7 +231,9 @@ class Client:
             if not cursor:
                 return
 
-    def count(self, collection: str, filter: Filter | None = None, *, timeout: float | None = None) -> int:
+    def count(
+        self, collection: str, filter: FilterLike | None = None, *, timeout: float | None = None
+    ) -> int:
         """Returns how many points there are, or how many pass the filter."""
         return self._caller.run(point_plans.count(collection, filter), timeout)
 

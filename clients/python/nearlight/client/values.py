@@ -26,6 +26,11 @@ Input: TypeAlias = str | Image
 F32: TypeAlias = npt.NDArray[np.float32]
 
 
+FilterLike: TypeAlias = Filter | Mapping[str, Any]
+"""Conditions on id and payload: a message of filter.proto, or the same as JSON:
+``{"must": [{"field": {"key": "camera.model", "match": {"keyword": "X100"}}}]}``."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemError:
     """Why one item of a list failed while its neighbours went on.
@@ -173,13 +178,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchInfo:
-    """How a search went: see SearchInfo in query.proto."""
+    """How a search went: see SearchInfo in query.proto. ``filtered_count``: points that passed the filter."""
 
     exact: bool
     estimated_recall: float | None
     space_id: str
     index_kind: str
     visible_seq: int
+    filtered_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,7 +260,7 @@ class QueryOptions(TypedDict, total=False):
     text, image, vector, id: what to look for; exactly one. An image is bytes or a Path.
     limit: hits wanted, default 10. offset: hits skipped first, default 0.
     score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
-    with_vectors: default False. filter: conditions on id and payload. exact: compare every vector.
+    with_vectors: default False. filter: see FilterLike. exact: compare every vector.
     recall_target: 0.5 to 1. min_seq: read your writes. min_relevance: 0 to 1.
     timeout: seconds for each RPC, its retries included; default: the client's.
     """
@@ -268,7 +274,7 @@ class QueryOptions(TypedDict, total=False):
     score_threshold: float
     with_payload: bool | Sequence[str]
     with_vectors: bool
-    filter: Filter
+    filter: FilterLike
     exact: bool
     recall_target: float
     min_seq: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,6 +37,10 @@ def search(
     point_id: Annotated[str | None, typer.Option("--id", help="Point to search with.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits wanted.")] = 10,
     score_threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine.")] = None,
+    filter_json: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="JSON", help="Only points that pass, as filter.proto in JSON."),
+    ] = None,
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -48,12 +53,15 @@ def search(
     - `nearlight search "a dog on the beach" -c photos`
     - `nearlight search --image dog.jpg -c photos -n 3`
     - `nearlight search --id 2024/dog.jpg -c photos --json`
+    - `nearlight search a -c photos --filter '{"must": [{"field": {"key": "year", "range": {"gte": 2024}}}]}'`
     """
     if sum(given is not None for given in (text, image, point_id)) != 1:
         raise typer.BadParameter("give exactly one of TEXT, --image and --id")
     options: QueryOptions = {"limit": limit}
     if score_threshold is not None:
         options["score_threshold"] = score_threshold
+    if filter_json is not None:
+        options["filter"] = read_filter(filter_json)
     with connected(server, token, tls_ca) as client:
         if text is not None:
             options["text"] = text
@@ -67,6 +75,17 @@ def search(
         print_json([as_document(hit) for hit in found])
     else:
         print_hits(list(found))
+
+
+def read_filter(text: str) -> dict[str, Any]:
+    """Returns the JSON object of ``--filter``."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"--filter is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise typer.BadParameter('--filter must be a JSON object, such as {"must": [...]}')
+    return document
 
 
 def query_by_id(client: Client, collection: str, point_id: str, options: QueryOptions) -> QueryResult:

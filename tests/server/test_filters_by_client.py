@@ -1,0 +1,54 @@
+"""The Python client's filters and payloads, against a real server."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from nearlight.client import AsyncClient, Client, InvalidInput, Point
+
+VECTORS = np.random.default_rng(8).standard_normal((30, 16)).astype(np.float32)
+
+
+def test_filter_set_and_delete_payload(address: str) -> None:
+    with Client(address) as client:
+        client.create_collection("by-client")
+        points = [
+            Point(i, vector=VECTORS[i], payload={"year": 2000 + i, "tags": ["x", f"t{i % 3}"]})
+            for i in range(30)
+        ]
+        assert client.upsert("by-client", points).upserted == 30
+        recent = {"must": [{"field": {"key": "year", "range": {"gte": 2020}}}]}
+        found = client.query("by-client", vector=VECTORS[0], filter=recent, limit=30)
+        assert sorted(hit.id for hit in found) == list(range(20, 30))
+        assert found.info.filtered_count == client.count("by-client", recent) == 10
+        assert client.set_payload("by-client", recent, {"stars": 5}) == 10
+        assert client.set_payload("by-client", [0, 1], {"make": "X"}, key="camera") == 2
+        starred = {
+            "must_not": [{"is_empty": "stars"}],
+            "must": [{"has_id": {"ids": [{"num": 3}, {"num": 25}]}}],
+        }
+        assert [record.id for record in client.scroll("by-client", filter=starred)] == [25]
+        assert client.delete_payload("by-client", recent, ["stars", "tags"]) == 10
+        [record] = client.get("by-client", [25], with_vectors=True)
+        assert record.payload == {"year": 2025}
+        assert record.vector is not None
+        np.testing.assert_allclose(record.vector, VECTORS[25] / np.linalg.norm(VECTORS[25]), atol=1e-6)
+        assert client.delete("by-client", recent) == 10
+        assert client.count("by-client") == 20
+        with pytest.raises(InvalidInput, match=r"filter\.must\[0\]\.field\.datetime_range\.gt is 'soon'"):
+            client.count("by-client", {"must": [{"field": {"key": "k", "datetime_range": {"gt": "soon"}}}]})
+
+
+def test_the_async_client_too(address: str) -> None:
+    async def work() -> list[object]:
+        async with AsyncClient(address) as client:
+            await client.create_collection("by-async")
+            await client.upsert("by-async", [Point(i, vector=VECTORS[i], payload={"i": i}) for i in range(5)])
+            changed = await client.set_payload("by-async", [1, 2], {"k": "a"})
+            removed = await client.delete_payload("by-async", [2])
+            is_a = {"must": [{"field": {"key": "k", "match": {"keyword": "a"}}}]}
+            hits = await client.query("by-async", vector=VECTORS[0], filter=is_a)
+            return [changed, removed, [hit.id for hit in hits]]
+
+    assert asyncio.run(work()) == [2, 1, [1]]
