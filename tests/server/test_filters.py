@@ -161,7 +161,7 @@ def test_query_batch_scroll_and_count_agree_on_what_passes(
     stubs: Any, shared_collection: str, filter: Filter, expected: Callable[[int, dict[str, Any]], bool]
 ) -> None:
     passing = [i for i, payload in enumerate(PAYLOADS) if expected(i, payload)]
-    request = {"collection": shared_collection, "filter": filter}
+    request: dict[str, Any] = {"collection": shared_collection, "filter": filter}
     assert stubs.points.Count(point_pb2.CountRequest(**request)).count == len(passing)
     scrolled, cursor = [], ""
     while True:
