@@ -7,19 +7,31 @@ scroll each see one committed state of the collection.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nearlight.store import rows
-from nearlight.store.errors import CollectionNotFound, StoreClosed, WrongSpace, shown
+from nearlight.store.errors import CollectionNotFound, InvalidQuery, StoreClosed, WrongSpace, shown
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter, Path
+from nearlight.store.filters.indexes import PAYLOAD_KINDS, change_index
 from nearlight.store.ids import key_of
 from nearlight.store.payload_rows import Moved, change_payloads
 from nearlight.store.payloads import Change, emptying, removing, setting
-from nearlight.store.points import F32, Changed, CollectionInfo, Hit, Point, PointId, Record
+from nearlight.store.points import (
+    F32,
+    Changed,
+    CollectionInfo,
+    Hit,
+    PayloadIndex,
+    PayloadKind,
+    Point,
+    PointId,
+    Record,
+)
 from nearlight.store.queries import check_number, checked_span, query_vectors
 from nearlight.store.rows import Place, Written
 from nearlight.store.searching import Searcher, Shared, Wanted
@@ -41,6 +53,8 @@ class Collection:
         self._readers = shared.readers
         self._last_seq = info.last_seq
         self._searcher = Searcher(place, shared, lambda: (self._head.view, self._last_seq), self._check_here)
+        self._payload_indexes = info.payload_indexes
+        self.aliases = info.aliases  # the store keeps them up to date
         self._gone: CollectionNotFound | StoreClosed | None = None
 
     @property
@@ -50,8 +64,13 @@ class Collection:
         first = self._first_info
         metadata = json.loads(json.dumps(first.metadata))  # the caller's own copy
         count = self._head.view.n_alive
-        return CollectionInfo(
-            first.name, first.space_id, first.dim, count, first.created_unix_ms, metadata, self._last_seq
+        return replace(
+            first,
+            count=count,
+            metadata=metadata,
+            last_seq=self._last_seq,
+            payload_indexes=self._payload_indexes,
+            aliases=self.aliases,
         )
 
     def count(self, filter: Filter | None = None) -> int:
@@ -161,6 +180,30 @@ class Collection:
         for i, path in enumerate(paths or ()):
             check_path(path, f"keys[{i}]")
         return self._change_payloads(points, emptying() if paths is None else removing(paths))
+
+    def create_payload_index(self, path: Path, kind: PayloadKind) -> None:
+        """Make filters on a payload key fast; writes wait while it is filled. One that is there is no error.
+
+        Args:
+            path: the keys that lead to the values.
+            kind: the values it holds: strings, integers, numbers, truth values, moments or places.
+
+        Raises:
+            InvalidQuery: the path or the kind is refused.
+            PayloadIndexExists: the key has one of another kind.
+        """
+        if kind not in PAYLOAD_KINDS:
+            raise InvalidQuery("kind", shown(kind), f"it must be one of {', '.join(PAYLOAD_KINDS)}")
+        self._change_index(path, kind)
+
+    def delete_payload_index(self, path: Path) -> None:
+        """Remove the index of a payload key; filters on it stay right.
+
+        Raises:
+            InvalidQuery: the path is refused.
+            PayloadIndexNotFound: the key has none.
+        """
+        self._change_index(path, None)
 
     def get(self, ids: Sequence[PointId], *, with_vectors: bool = False) -> list[Record]:
         """The points with these ids, in this order, without those that do not exist.
@@ -277,6 +320,19 @@ class Collection:
         else:
             hits, n_matching = self._searcher.search(vectors, wanted), self.count()
         return hits, n_matching
+
+    def _change_index(self, path: Path, kind: PayloadKind | None) -> None:
+        self._check_here()
+        check_path(path, "key")
+
+        def write(transaction: Transaction) -> tuple[PayloadIndex, ...]:
+            self._check_here()
+            return change_index(transaction.connection, self._place.collection_id, path, kind)
+
+        def publish(indexes: tuple[PayloadIndex, ...]) -> None:
+            self._payload_indexes = indexes
+
+        self._writer.run(write, publish)
 
     def _change_payloads(self, points: Selection, change: Change) -> Changed:
         self._check_here()

@@ -11,6 +11,7 @@ import numpy as np
 
 from nearlight.store.errors import StoreCorrupt
 from nearlight.store.filters.conditions import Filter
+from nearlight.store.filters.indexes import drop_index, payload_indexes
 from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
 from nearlight.store.points import F32, I64, PointId, Record
@@ -173,6 +174,8 @@ def reclaim_step(connection: sqlite3.Connection) -> bool:
     gone = run("SELECT collection_id FROM collections WHERE name IS NULL LIMIT 1").fetchone()
     if gone is None:
         return bool(n_dead == 10 * _RECLAIM_ROWS)
+    for index in payload_indexes(connection, gone[0]):
+        drop_index(connection, gone[0], index.path)
     seqs = run("SELECT seq FROM points WHERE collection_id = ? LIMIT ?", (gone[0], _RECLAIM_ROWS)).fetchall()
     if seqs:
         _remove(connection, [seq for (seq,) in seqs])

@@ -9,6 +9,7 @@ Keys are compared with what `json_each` lists, not put into JSON paths: those ha
 
 # ruff: noqa: S608 - a test sees that no key and no value becomes part of a statement
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nearlight.store.filters.conditions import (
@@ -66,11 +67,11 @@ def _condition(condition: Condition, parameters: Parameters) -> str:
         case HasId(ids):
             return _has_id(HasId(ids), parameters)
         case IsEmpty(path):
-            rows, value = _rows_at(path, parameters)
+            rows, value = rows_at(path, parameters.add)
             holds = f"{value}.type = 'null' OR ({value}.type = 'array' AND {value}.value = '[]')"
             return f"(NOT EXISTS (SELECT 1 {rows} AND NOT ({holds})))"
         case IsNull(path):
-            rows, value = _rows_at(path, parameters)
+            rows, value = rows_at(path, parameters.add)
             return f"(EXISTS (SELECT 1 {rows} AND {value}.type = 'null'))"
         case Field():
             return _field(condition, parameters)
@@ -78,7 +79,7 @@ def _condition(condition: Condition, parameters: Parameters) -> str:
 
 def _field(condition: Field, parameters: Parameters) -> str:
     """2 where a value surely passes, NULL where one may, else 0."""
-    rows, value = _rows_at(condition.path, parameters)
+    rows, value = rows_at(condition.path, parameters.add)
     test = condition.test
     if isinstance(test, ValuesCount):
         return f"(EXISTS (SELECT 1 {rows} AND {count_test(test, value, parameters)}))"
@@ -91,14 +92,20 @@ def _field(condition: Field, parameters: Parameters) -> str:
     return f"nullif(coalesce((SELECT {verdict} {rows}), 0), 1)"
 
 
-def _rows_at(path: Path, parameters: Parameters) -> tuple[str, str]:
-    """FROM and WHERE that give the value at a path as one row, and the name of that row."""
-    tables = ["json_each(points.payload) AS part0"]
+def rows_at(path: Path, add: Callable[[str], str], payload: str = "points.payload") -> tuple[str, str]:
+    """FROM and WHERE that give the value at a path as one row of `json_each`, and the name of that row.
+
+    Args:
+        path: keys from the outermost object inwards.
+        add: gives the SQL that stands for a key.
+        payload: SQL of the payload.
+    """
+    tables = [f"json_each({payload}) AS part0"]
     for i in range(1, len(path)):
         outer = f"part{i - 1}"
         opened = f"CASE {outer}.type WHEN 'object' THEN {outer}.value ELSE '{{}}' END"
         tables.append(f"json_each({opened}) AS part{i}")
-    keys = [f"part{i}.key = {parameters.add(part)}" for i, part in enumerate(path)]
+    keys = [f"part{i}.key = {add(part)}" for i, part in enumerate(path)]
     return f"FROM {' CROSS JOIN '.join(tables)} WHERE {' AND '.join(keys)}", f"part{len(path) - 1}"
 
 

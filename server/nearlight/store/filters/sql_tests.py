@@ -29,7 +29,7 @@ from nearlight.store.filters.conditions import (
 from nearlight.store.filters.instants import day_of, instant_us
 from nearlight.store.filters.sphere import Candidates, candidates_of_box, candidates_of_radius
 
-SqlValue = str | int | float
+SqlValue = str | int | float | bytes
 
 _OPERATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _SLACK = 1e-12  # relative; SQLite reads a float to within a few units in the last place, 2e-16 each
@@ -122,10 +122,10 @@ def _range(test: Range, row: str, parameters: Parameters) -> str:
     exactly = _within(test, value, parameters)
     lowest = [bound for bound in (test.gt, test.gte) if bound is not None]
     highest = [bound for bound in (test.lt, test.lte) if bound is not None]
-    surely = [f"{value} > {parameters.add(_above(bound))}" for bound in lowest]
-    surely += [f"{value} < {parameters.add(_below(bound))}" for bound in highest]
-    maybe = [f"{value} >= {parameters.add(_below(bound))}" for bound in lowest]
-    maybe += [f"{value} <= {parameters.add(_above(bound))}" for bound in highest]
+    surely = [f"{value} > {parameters.add(above(bound))}" for bound in lowest]
+    surely += [f"{value} < {parameters.add(below(bound))}" for bound in highest]
+    maybe = [f"{value} >= {parameters.add(below(bound))}" for bound in lowest]
+    maybe += [f"{value} <= {parameters.add(above(bound))}" for bound in highest]
     return (
         f"CASE WHEN {row}.type NOT IN ('integer', 'real') THEN 0 "
         f"WHEN typeof({value}) = 'integer' THEN 2 * {exactly} "
@@ -133,11 +133,13 @@ def _range(test: Range, row: str, parameters: Parameters) -> str:
     )
 
 
-def _below(bound: float) -> float:
+def below(bound: float) -> float:
+    """A number surely below what SQLite may read for a float at this bound."""
     return _shifted(bound, -1)
 
 
-def _above(bound: float) -> float:
+def above(bound: float) -> float:
+    """A number surely above what SQLite may read for a float at this bound."""
     return _shifted(bound, 1)
 
 
