@@ -40,6 +40,21 @@ def test_filter_set_and_delete_payload(address: str) -> None:
             client.count("by-client", {"must": [{"field": {"key": "k", "datetime_range": {"gt": "soon"}}}]})
 
 
+def test_payload_indexes_and_aliases(address: str) -> None:
+    with Client(address) as client:
+        client.create_collection("by-index")
+        client.upsert("by-index", [Point(i, vector=VECTORS[i], payload={"t": f"t{i % 3}"}) for i in range(9)])
+        assert client.create_payload_index("by-index", "t", "keyword").payload_indexes == {"t": "keyword"}
+        client.update_aliases({"a1": "by-index", "a2": "by-index"})
+        is_t1 = {"must": [{"field": {"key": "t", "match": {"keyword": "t1"}}}]}
+        assert sorted(hit.id for hit in client.query("a1", vector=VECTORS[0], filter=is_t1)) == [1, 4, 7]
+        client.update_aliases({"a3": "by-index"}, ["a1", "a2"])
+        assert client.aliases() == {"a3": "by-index"}
+        assert client.delete_payload_index("a3", "t").payload_indexes == {}
+        with pytest.raises(InvalidInput, match="kind is 'text'; it must be one of keyword, integer"):
+            client.create_payload_index("a3", "t", "text")  # type: ignore[arg-type]
+
+
 def test_the_async_client_too(address: str) -> None:
     async def work() -> list[object]:
         async with AsyncClient(address) as client:
@@ -48,7 +63,10 @@ def test_the_async_client_too(address: str) -> None:
             changed = await client.set_payload("by-async", [1, 2], {"k": "a"})
             removed = await client.delete_payload("by-async", [2])
             is_a = {"must": [{"field": {"key": "k", "match": {"keyword": "a"}}}]}
-            hits = await client.query("by-async", vector=VECTORS[0], filter=is_a)
-            return [changed, removed, [hit.id for hit in hits]]
+            await client.create_payload_index("by-async", "k", "keyword")
+            await client.update_aliases({"by-alias": "by-async"})
+            hits = await client.query("by-alias", vector=VECTORS[0], filter=is_a)
+            kinds = (await client.delete_payload_index("by-async", "k")).payload_indexes
+            return [changed, removed, [hit.id for hit in hits], kinds, (await client.aliases())["by-alias"]]
 
-    assert asyncio.run(work()) == [2, 1, [1]]
+    assert asyncio.run(work()) == [2, 1, [1], {}, "by-async"]

@@ -263,6 +263,10 @@ def collection_from_wire(message: collection_pb2.CollectionInfo) -> CollectionIn
         created_unix_ms=message.created_unix_ms,
         metadata=json_from_wire(message.metadata_json),
         aliases=tuple(message.aliases),
+        payload_indexes={
+            index.key: collection_pb2.PayloadType.Name(index.type).removeprefix("PAYLOAD_TYPE_").lower()
+            for index in message.payload_indexes
+        },
     )
 
 

@@ -70,6 +70,24 @@ DELETE_COLLECTION = Method(
     collection_pb2.DeleteCollectionResponse,
     repeatable=False,
 )
+UPDATE_ALIASES = Method(
+    _C + "UpdateAliases",
+    collection_pb2.UpdateAliasesRequest,
+    collection_pb2.UpdateAliasesResponse,
+    repeatable=False,
+)
+LIST_ALIASES = Method(
+    _C + "ListAliases", collection_pb2.ListAliasesRequest, collection_pb2.ListAliasesResponse
+)
+CREATE_PAYLOAD_INDEX = Method(
+    _C + "CreatePayloadIndex", collection_pb2.CreatePayloadIndexRequest, collection_pb2.CollectionInfo
+)
+DELETE_PAYLOAD_INDEX = Method(
+    _C + "DeletePayloadIndex",
+    collection_pb2.DeletePayloadIndexRequest,
+    collection_pb2.CollectionInfo,
+    repeatable=False,
+)
 
 UPSERT = Method(_P + "Upsert", point_pb2.UpsertRequest, point_pb2.UpsertResponse)
 UPSERT_STREAM = Method(_P + "UpsertStream", point_pb2.UpsertStreamRequest, point_pb2.UpsertStreamResponse)

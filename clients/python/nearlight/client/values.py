@@ -26,6 +26,9 @@ Input: TypeAlias = str | Image
 F32: TypeAlias = npt.NDArray[np.float32]
 
 
+PayloadKind: TypeAlias = Literal["keyword", "integer", "number", "bool", "datetime", "geo"]
+"""What an index on a payload key holds."""
+
 FilterLike: TypeAlias = Filter | Mapping[str, Any]
 """Conditions on id and payload: a message of filter.proto, or the same as JSON:
 ``{"must": [{"field": {"key": "camera.model", "match": {"keyword": "X100"}}}]}``."""
@@ -207,7 +210,10 @@ class QueryResult(Sequence[Hit]):
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC."""
+    """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC.
+
+    ``payload_indexes``: key → kind.
+    """
 
     name: str
     count: int
@@ -218,6 +224,7 @@ class CollectionInfo:
     created_unix_ms: int
     metadata: dict[str, Any]
     aliases: tuple[str, ...]
+    payload_indexes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,11 @@ def key_path(key: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def key_of_path(path: Sequence[str]) -> str:
+    """The payload key of these parts: the inverse of `key_path`."""
+    return ".".join(part.replace("\\", "\\\\").replace(".", "\\.") for part in path)
+
+
 def payload_parts(payload: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
     """The wanted part of a payload."""
     if wanted.include:
