@@ -22,6 +22,9 @@ from nearlight.store.errors import StoreTooNew as StoreTooNew
 from nearlight.store.errors import WrongSpace as WrongSpace
 from nearlight.store.filters import Filter as Filter
 from nearlight.store.filters import check_filter as check_filter
+from nearlight.store.grouping import HitGroup as HitGroup
+from nearlight.store.mixing import diverse as diverse
+from nearlight.store.mixing import mean_direction as mean_direction
 from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit

@@ -7,14 +7,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from nearlight.store import rows
-from nearlight.store.exact import Found, Scanner, Span
-from nearlight.store.filters.conditions import Filter
+from nearlight.store.exact import Found, Scanner
+from nearlight.store.filters.conditions import Filter, Path
 from nearlight.store.filters.matching import matching_seqs
-from nearlight.store.points import F32, I64, Hit, PointId
+from nearlight.store.grouping import HitGroup, grouped
+from nearlight.store.points import I64, Hit, PointId
 from nearlight.store.readers import Readers
 from nearlight.store.rows import Place
 from nearlight.store.view import ReadView
@@ -33,13 +35,8 @@ class Shared:
     scanner: Scanner
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which rows of a search come back, and which parts of them."""
-
-    span: Span
-    payload: bool
-    vectors: bool
+Scan: TypeAlias = Callable[[ReadView], list[Found]]
+"""Finds the rows of each query in a view."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,34 +68,53 @@ class Searcher:
         self._place = place
         self._writer = shared.writer
         self._readers = shared.readers
-        self._scanner = shared.scanner
         self._current = current
         self._check_here = check_here
         self._matches = Matches(place)
 
-    def search(self, vectors: F32, wanted: Wanted) -> list[list[Hit]]:
-        """The nearest of all points, for each row of `vectors` (Q, D)."""
+    def search(self, scan: Scan, with_payload: bool) -> list[list[Hit]]:
+        """What a scan finds among all points."""
         view, _ = self._current()
-        found = self._scanner.search(view, vectors, wanted.span, with_vectors=wanted.vectors)
+        found = scan(view)
         with self._readers.snapshot() as connection:
-            hits = self._hits(connection, found, wanted.payload)
+            hits = self._hits(connection, found, with_payload)
         if hits is not None:
             return hits
         # A hit was replaced or deleted since: take view and database at the same commit.
         with ExitStack() as held:
             state = self._state(held)
-            return self._search_state(state, state.view, vectors, wanted)
+            return self._search_state(state, state.view, scan, with_payload)
 
-    def search_matching(self, vectors: F32, filter: Filter, wanted: Wanted) -> tuple[list[list[Hit]], int]:
-        """The nearest of the points that pass, for each row of `vectors` (Q, D), and how many pass.
+    def search_matching(self, scan: Scan, filter: Filter, with_payload: bool) -> tuple[list[list[Hit]], int]:
+        """What a scan finds among the points that pass, and how many pass.
 
         They are counted first; the exact search over them then returns all that were asked for and exist.
         """
         with ExitStack() as held:
             state = self._state(held)
             seqs = self._matches.of(state, filter)
-            allowed = state.view if len(seqs) == state.view.n_alive else state.view.only(seqs)
-            return self._search_state(state, allowed, vectors, wanted), len(seqs)
+            return self._search_state(state, _only(state.view, seqs), scan, with_payload), len(seqs)
+
+    def search_groups(
+        self, scan_for: Callable[[int], Scan], among: Filter, path: Path, n_groups: int, group_size: int
+    ) -> list[HitGroup]:
+        """The best groups among the points that pass, all in one state.
+
+        Args:
+            scan_for: gives the scan for so many hits of one query.
+            among: which points take part.
+            path: of the value to group by.
+            n_groups: at most so many.
+            group_size: at most so many hits in each.
+        """
+        with ExitStack() as held:
+            state = self._state(held)
+
+            def best(limit: int, passing: Filter) -> list[Hit]:
+                view = _only(state.view, self._matches.of(state, passing))
+                return self._search_state(state, view, scan_for(limit), True)[0]
+
+            return grouped(best, among, path, n_groups, group_size)
 
     def count_matching(self, filter: Filter) -> int:
         """How many points pass."""
@@ -111,9 +127,8 @@ class Searcher:
             connection = held.enter_context(self._readers.snapshot())
             return State(connection, *self._current())
 
-    def _search_state(self, state: State, view: ReadView, vectors: F32, wanted: Wanted) -> list[list[Hit]]:
-        found = self._scanner.search(view, vectors, wanted.span, with_vectors=wanted.vectors)
-        hits = self._hits(state.connection, found, wanted.payload)
+    def _search_state(self, state: State, view: ReadView, scan: Scan, with_payload: bool) -> list[list[Hit]]:
+        hits = self._hits(state.connection, scan(view), with_payload)
         self._check_here()  # of a collection that is gone the rows go bit by bit
         if hits is None:
             raise AssertionError("view and database differ at the same commit")
@@ -160,6 +175,10 @@ class Matches:
             sum(map(len, self._remembered.values())) > _MAX_REMEMBERED_SEQS
         ):
             self._remembered.popitem(last=False)
+
+
+def _only(view: ReadView, seqs: I64) -> ReadView:
+    return view if len(seqs) == view.n_alive else view.only(seqs)
 
 
 def _hits_of(found: Found, stored: dict[int, tuple[PointId, str]], with_payload: bool) -> list[Hit]:

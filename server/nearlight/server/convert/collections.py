@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 MAX_ALIAS_CHANGES = 1000
 
-_PAYLOAD_KINDS: dict[int, PayloadKind] = {
+_PAYLOAD_KINDS: dict[collection_pb2.PayloadType, PayloadKind] = {
     collection_pb2.PAYLOAD_TYPE_KEYWORD: "keyword",
     collection_pb2.PAYLOAD_TYPE_INTEGER: "integer",
     collection_pb2.PAYLOAD_TYPE_NUMBER: "number",
@@ -123,7 +123,7 @@ def alias_changes(request: collection_pb2.UpdateAliasesRequest) -> list[AliasCha
     return changes
 
 
-def payload_kind_of(payload_type: int) -> PayloadKind:
+def payload_kind_of(payload_type: collection_pb2.PayloadType) -> PayloadKind:
     """The kind of a payload index to make.
 
     Raises:
