@@ -130,8 +130,8 @@ def test_aliases_stand_for_collections_in_every_call(stubs: Any) -> None:
 
 def test_payload_indexes_are_made_listed_and_removed(stubs: Any, collection: str) -> None:
     Index, Drop = collection_pb2.CreatePayloadIndexRequest, collection_pb2.DeletePayloadIndexRequest
-    for key, kind in (("a\\.b.c", "KEYWORD"), ("n", "INTEGER")):
-        payload_type = collection_pb2.PayloadType.Value(f"PAYLOAD_TYPE_{kind}")
+    types = (collection_pb2.PAYLOAD_TYPE_KEYWORD, collection_pb2.PAYLOAD_TYPE_INTEGER)
+    for key, payload_type in zip(("a\\.b.c", "n"), types, strict=True):
         info = stubs.collections.CreatePayloadIndex(Index(collection=collection, key=key, type=payload_type))
     assert [index.key for index in info.payload_indexes] == ["a\\.b.c", "n"]
     assert info.payload_indexes[1].type == collection_pb2.PAYLOAD_TYPE_INTEGER

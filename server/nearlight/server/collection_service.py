@@ -11,10 +11,10 @@ from nearlight.server.convert.collections import (
     check_name,
     collection_message,
     metadata_of,
-    path_of,
     payload_kind_of,
     space_of,
 )
+from nearlight.server.convert.points import path_of
 from nearlight.server.convert.values import page_after, page_size_of
 from nearlight.v1 import collection_pb2, collection_pb2_grpc
 
@@ -96,7 +96,7 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
     ) -> collection_pb2.CollectionInfo:
         """Make filters on a payload key fast."""
         collection = self._catalog.collection(request.collection)
-        path, kind = path_of(request.key), payload_kind_of(request.type)
+        path, kind = path_of(request.key, "key"), payload_kind_of(request.type)
         await self._catalog.run(lambda: collection.create_payload_index(path, kind))
         return collection_message(collection.info, self._catalog.models)
 
@@ -105,6 +105,6 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
     ) -> collection_pb2.CollectionInfo:
         """Remove the index of a payload key."""
         collection = self._catalog.collection(request.collection)
-        path = path_of(request.key)
+        path = path_of(request.key, "key")
         await self._catalog.run(lambda: collection.delete_payload_index(path))
         return collection_message(collection.info, self._catalog.models)

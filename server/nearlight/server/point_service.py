@@ -1,6 +1,5 @@
 """nearlight.v1.PointService."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
@@ -22,7 +21,6 @@ from nearlight.server.convert.values import (
     point_id_of,
     timings,
 )
-from nearlight.server.errors import InvalidInput
 from nearlight.server.health import Health
 from nearlight.server.in_order import in_order
 from nearlight.server.log import get_logger
@@ -144,38 +142,27 @@ class PointService(point_pb2_grpc.PointServiceServicer):
     ) -> query_pb2.QueryBatchResponse:
         """Many queries of one collection; one that fails, fails alone."""
         watch = Stopwatch()
-        self._catalog.collection(request.collection)
+        collection = self._catalog.collection(request.collection)
         check_count(len(request.queries), self._limits.max_batch_queries, "queries")
-        patience = patience_of(context)
-        results = await asyncio.gather(
-            *(
-                self._query_in_batch(query, i, request.collection, patience)
-                for i, query in enumerate(request.queries)
-            )
+        outcomes = await self._querier.query_batch(
+            collection, request.collection, request.queries, patience_of(context)
         )
+        results = [_outcome(outcome, i) for i, outcome in enumerate(outcomes)]
         n = fitting(results, self._limits.max_message_bytes)
         return query_pb2.QueryBatchResponse(
             results=results[:n], timings=timings(watch.ms), next_index=n if n < len(results) else None
         )
 
+    async def QueryGroups(
+        self, request: query_pb2.QueryGroupsRequest, context: Context
+    ) -> query_pb2.QueryGroupsResponse:
+        """The best hits of each value of a payload key."""
+        return await self._querier.query_groups(request, patience_of(context))
+
     async def _change(self, collection: str, change: ChangeOf) -> point_pb2.PayloadResponse:
         target = self._catalog.collection(collection)
         changed = await self._catalog.run(lambda: change(target))
         return point_pb2.PayloadResponse(seq=changed.seq, updated=changed.n_points)
-
-    async def _query_in_batch(
-        self, request: query_pb2.QueryRequest, i: int, collection: str, patience: Patience
-    ) -> query_pb2.QueryOutcome:
-        try:
-            if request.collection not in ("", collection):
-                field = f"queries[{i}].collection"
-                reason = f"{field} is {request.collection[:80]!r}; it must be empty or {collection!r}"
-                raise InvalidInput(reason, field=field)
-            request.collection = collection
-            return query_pb2.QueryOutcome(response=await self._querier.query(request, patience))
-        except Exception as error:
-            _log_internal(error, "a query of a batch failed", index=i)
-            return query_pb2.QueryOutcome(error=batch_error(error))
 
     async def _prepare_in_stream(
         self, request: point_pb2.UpsertStreamRequest, patience: Patience
@@ -200,6 +187,13 @@ class PointService(point_pb2_grpc.PointServiceServicer):
             return point_pb2.UpsertStreamResponse(sequence=sequence, error=batch_error(error))
 
 
+def _outcome(outcome: query_pb2.QueryResponse | Exception, i: int) -> query_pb2.QueryOutcome:
+    if isinstance(outcome, Exception):
+        _log_internal(outcome, "a query of a batch failed", index=i)
+        return query_pb2.QueryOutcome(error=batch_error(outcome))
+    return query_pb2.QueryOutcome(response=outcome)
+
+
 def _log_internal(error: Exception, event: str, **where: int) -> None:
     if message_of(error) == INTERNAL_MESSAGE:
-        log.error(event, **where, exc_info=True)
+        log.error(event, **where, exc_info=error)

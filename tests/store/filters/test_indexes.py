@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from nearlight.store.filters.conditions import Field, Filter, HasId, Path, Prefix
 from nearlight.store.filters.indexes import (
     PAYLOAD_KINDS,
-    PayloadKind,
     create_index,
     drop_index,
     payload_indexes,
@@ -17,6 +16,7 @@ from nearlight.store.filters.indexes import (
 from nearlight.store.filters.matching import matching_rows, matching_seqs
 from nearlight.store.filters.narrowing import narrowest
 from nearlight.store.ids import key_of
+from nearlight.store.points import PayloadKind
 from nearlight.store.schema import open_database
 from tests.store.filters import oracle
 

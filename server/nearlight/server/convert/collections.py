@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from nearlight.server.convert.points import key_of_path, key_path
+from nearlight.server.convert.points import key_of_path
 from nearlight.server.convert.values import check_count, json_bytes, refuse_unbuilt
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
@@ -133,18 +133,6 @@ def payload_kind_of(payload_type: collection_pb2.PayloadType) -> PayloadKind:
         names = ", ".join(collection_pb2.PayloadType.Name(number) for number in _PAYLOAD_KINDS)
         raise InvalidInput(f"type is {payload_type}; it must be one of {names}", field="type")
     return _PAYLOAD_KINDS[payload_type]
-
-
-def path_of(key: str) -> tuple[str, ...]:
-    """The path of a payload key.
-
-    Raises:
-        InvalidInput: empty, or longer than 512 bytes.
-    """
-    n_bytes = len(key.encode())
-    if not 1 <= n_bytes <= 512:
-        raise InvalidInput(f"key has {n_bytes} bytes; the limit is 1 to 512", field="key")
-    return key_path(key)
 
 
 def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.CollectionInfo:

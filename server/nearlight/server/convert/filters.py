@@ -5,7 +5,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from nearlight.server.convert.points import key_path
+from nearlight.server.convert.points import path_of
 from nearlight.server.convert.values import point_id_of
 from nearlight.server.errors import InvalidInput
 from nearlight.store import Filter, InvalidQuery, check_filter
@@ -57,14 +57,14 @@ def _condition(message: filter_pb2.Condition, field: str, depth: int) -> conditi
             frozenset(point_id_of(one, f"{ids}[{i}]") for i, one in enumerate(message.has_id.ids))
         )
     if which == "is_empty":
-        return conditions.IsEmpty(_path(message.is_empty, f"{field}.is_empty"))
+        return conditions.IsEmpty(path_of(message.is_empty, f"{field}.is_empty"))
     if which == "is_null":
-        return conditions.IsNull(_path(message.is_null, f"{field}.is_null"))
+        return conditions.IsNull(path_of(message.is_null, f"{field}.is_null"))
     return _filter(message.filter, f"{field}.filter", depth + 1)
 
 
 def _field(message: filter_pb2.FieldCondition, field: str) -> conditions.Field:
-    path = _path(message.key, f"{field}.key")
+    path = path_of(message.key, f"{field}.key")
     which = _one_of(message, "test", field)
     if which == "match":
         kind = _one_of(message.match, "value", f"{field}.match")
@@ -89,13 +89,6 @@ def _place(message: Any, name: str, field: str) -> conditions.GeoPoint:
         raise InvalidInput(f"{field}.{name} is not set; it must hold lat and lon", field=f"{field}.{name}")
     place = getattr(message, name)
     return conditions.GeoPoint(place.lat, place.lon)
-
-
-def _path(key: str, field: str) -> conditions.Path:
-    n_bytes = len(key.encode())
-    if not 1 <= n_bytes <= 512:
-        raise InvalidInput(f"{field} has {n_bytes} bytes; the limit is 1 to 512", field=field)
-    return key_path(key)
 
 
 def _one_of(message: Message, oneof: str, field: str) -> str:

@@ -18,6 +18,8 @@ from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.store import Hit, InvalidPoint, Point, PointId, Record, payload_from_json, validate_point
 from nearlight.v1 import point_pb2, query_pb2
 
+MAX_KEY_BYTES = 512
+
 _SETTLED_MODES = (point_pb2.UPSERT_MODE_UNSPECIFIED, point_pb2.UPSERT_MODE_UPSERT)
 
 
@@ -153,6 +155,18 @@ def key_path(key: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def path_of(key: str, field: str) -> tuple[str, ...]:
+    """The parts of a payload key, checked.
+
+    Raises:
+        InvalidInput: empty, or longer than 512 bytes.
+    """
+    n_bytes = len(key.encode())
+    if not 1 <= n_bytes <= MAX_KEY_BYTES:
+        raise InvalidInput(f"{field} has {n_bytes} bytes; the limit is 1 to {MAX_KEY_BYTES}", field=field)
+    return key_path(key)
+
+
 def key_of_path(path: Sequence[str]) -> str:
     """The payload key of these parts: the inverse of `key_path`."""
     return ".".join(part.replace("\\", "\\\\").replace(".", "\\.") for part in path)
@@ -199,10 +213,11 @@ def record_message(record: Record, wanted: Wanted) -> point_pb2.Record:
 
 def hit_message(hit: Hit, wanted: Wanted) -> query_pb2.Hit:
     """A hit on the wire."""
+    vector = hit.vector if wanted.vectors else None
     return query_pb2.Hit(
         id=point_id_message(hit.id),
         score=hit.score,
-        payload_json=b"" if hit.payload is None else json_bytes(payload_parts(hit.payload, wanted)),
-        vector=None if hit.vector is None else vector_message(hit.vector, wanted.dtype),
+        payload_json=json_bytes(payload_parts(hit.payload or {}, wanted)) if wanted.payload else b"",
+        vector=None if vector is None else vector_message(vector, wanted.dtype),
         seq=hit.seq,
     )
