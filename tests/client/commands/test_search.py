@@ -48,11 +48,17 @@ def test_digits_are_a_number_first_and_then_a_string(nearlight: Any, fake: Any) 
     assert (first.query.id.num, second.query.id.str) == (7, "007")
 
 
-@pytest.mark.parametrize("words", [[], ["a dog", "--id", "7"]])
-def test_exactly_one_thing_to_look_for(nearlight: Any, words: list[str]) -> None:
-    result = nearlight("search", *words, "-c", "photos")
+def test_at_least_one_thing_to_look_for(nearlight: Any) -> None:
+    result = nearlight("search", "-c", "photos")
     assert result.exit_code == 2
-    assert "exactly one" in result.stderr
+    assert "give at least one" in result.stderr
+
+
+def test_several_things_are_a_mix(nearlight: Any, fake: Any) -> None:
+    assert nearlight("search", "a dog", "--id", "x", "--without", "rain", "-c", "photos").exit_code == 0
+    mix = fake.script.requests("Query")[-1].query.mix
+    assert sorted(example.text or example.id.str for example in mix.positive) == ["a dog", "x"]
+    assert [example.text for example in mix.negative] == ["rain"]
 
 
 def test_nothing_listens(nearlight: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def create_payload_index(name: str, key: str, kind: PayloadKind) -> Plan[Collect
     request = collection_pb2.CreatePayloadIndexRequest(
         collection=convert.text_for_wire(name),
         key=convert.text_for_wire(key),
-        type=collection_pb2.PayloadType.Value(f"PAYLOAD_TYPE_{kind}".upper()),
+        type=f"PAYLOAD_TYPE_{kind}".upper(),
     )
     return convert.collection_from_wire((yield from ask(CREATE_PAYLOAD_INDEX(request))))
 

@@ -20,6 +20,7 @@ from nearlight.client.values import (
     CollectionInfo,
     FilterLike,
     Hit,
+    HitGroup,
     Image,
     Input,
     ItemError,
@@ -237,6 +238,11 @@ def hit_from_wire(message: query_pb2.Hit) -> Hit:
     )
 
 
+def group_from_wire(message: query_pb2.HitGroup) -> HitGroup:
+    """Returns a group of hits."""
+    return HitGroup(json.loads(message.key_json), tuple(hit_from_wire(hit) for hit in message.hits))
+
+
 def search_info_from_wire(message: query_pb2.SearchInfo) -> SearchInfo:
     """Returns how a search went."""
     recall = message.estimated_recall if message.HasField("estimated_recall") else None
@@ -276,6 +282,7 @@ def limits_from_wire(message: model_pb2.Limits) -> Limits:
     return Limits(
         max_message_bytes=message.max_message_bytes or assumed.max_message_bytes,
         max_batch_inputs=message.max_batch_inputs or assumed.max_batch_inputs,
+        max_batch_queries=message.max_batch_queries or assumed.max_batch_queries,
         max_image_bytes=message.max_image_bytes,
         max_image_pixels=message.max_image_pixels,
         max_text_bytes=message.max_text_bytes,

@@ -1,30 +1,23 @@
-"""Plans of points: write, read, search."""
+"""Plans of points: write and read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from nearlight.client import convert
 from nearlight.client.batching import batches, room_bytes
-from nearlight.client.errors import InvalidInput
-from nearlight.client.methods import COUNT, DELETE, GET, QUERY, SCROLL, UPSERT
+from nearlight.client.methods import COUNT, DELETE, GET, SCROLL, UPSERT
 from nearlight.client.plan import Plan, Server, ask, sendable, waves
 from nearlight.client.selection import listed, selectors
 from nearlight.client.values import (
     FilterLike,
-    Hit,
     ItemError,
     Point,
     PointId,
-    QueryOptions,
-    QueryResult,
     Record,
     UpsertResult,
 )
-from nearlight.v1 import point_pb2, query_pb2
-
-DEFAULT_LIMIT = 10
+from nearlight.v1 import point_pb2
 
 
 def upsert(server: Server, collection: str, points: Sequence[Point]) -> Plan[UpsertResult]:
@@ -105,52 +98,3 @@ def count(collection: str, filter: FilterLike | None) -> Plan[int]:
         filter=None if filter is None else convert.filter_for_wire(filter),
     )
     return int((yield from ask(COUNT(request))).count)
-
-
-def query(collection: str, **options: Unpack[QueryOptions]) -> Plan[QueryResult]:
-    """Searches; asks again for the rest where the server had to cut a reply that was too large."""
-    request = _query_request(collection, options)
-    hits: list[Hit] = []
-    end = request.offset + request.limit
-    while True:
-        reply = yield from ask(QUERY(request))
-        hits += [convert.hit_from_wire(hit) for hit in reply.hits]
-        stuck = reply.next_offset <= request.offset
-        if not reply.HasField("next_offset") or stuck or reply.next_offset >= end:
-            return QueryResult(tuple(hits), convert.search_info_from_wire(reply.info))
-        request.offset, request.limit = reply.next_offset, end - reply.next_offset
-
-
-def _query_request(collection: str, options: QueryOptions) -> query_pb2.QueryRequest:
-    request = query_pb2.QueryRequest(
-        collection=convert.text_for_wire(collection),
-        query=_what_to_look_for(options),
-        limit=convert.uint32_for_wire("limit", options.get("limit", DEFAULT_LIMIT)),
-        offset=convert.uint32_for_wire("offset", options.get("offset", 0)),
-        filter=convert.filter_for_wire(options["filter"]) if "filter" in options else None,
-        score_threshold=options.get("score_threshold"),
-        with_payload=convert.with_payload_for_wire(options.get("with_payload", True)),
-        with_vectors=options.get("with_vectors", False),
-        min_relevance=options.get("min_relevance"),
-        min_seq=options.get("min_seq", 0),
-    )
-    if "exact" in options or "recall_target" in options:
-        request.params.exact = options.get("exact", False)
-        if "recall_target" in options:
-            request.params.recall_target = options["recall_target"]
-    return request
-
-
-def _what_to_look_for(options: QueryOptions) -> query_pb2.Query:
-    given = [name for name in ("text", "image", "vector", "id") if name in options]
-    if len(given) != 1:
-        raise InvalidInput(
-            f"a query has {given or 'nothing'} to look for; exactly one of text, image, vector, id"
-        )
-    if "text" in options:
-        return query_pb2.Query(text=convert.text_for_wire(options["text"]))
-    if "image" in options:
-        return query_pb2.Query(image=convert.image_for_wire(options["image"]))
-    if "vector" in options:
-        return query_pb2.Query(vector=convert.vector_for_wire(options["vector"]))
-    return query_pb2.Query(id=convert.id_for_wire(options["id"]))

@@ -208,6 +208,14 @@ class QueryResult(Sequence[Hit]):
         return self.hits[index]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HitGroup:
+    """Hits that share a value of a payload key (a string, a number or a bool), best first."""
+
+    value: str | int | float | bool
+    hits: tuple[Hit, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC.
@@ -233,6 +241,7 @@ class Limits:
 
     max_message_bytes: int = 4 * 1024 * 1024
     max_batch_inputs: int = 64
+    max_batch_queries: int = 64
     max_image_bytes: int = 0
     max_image_pixels: int = 0
     max_text_bytes: int = 0
@@ -261,10 +270,31 @@ class ModelInfo:
     limits: Limits
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """What hits of a mix are to be like, or unlike. Exactly one of text, image, vector, id.
+
+    ``weight``: how much it counts beside the others, > 0.
+    """
+
+    text: str | None = None
+    image: Image | None = None
+    vector: npt.ArrayLike | None = None
+    id: PointId | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("text", "image", "vector", "id") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InvalidInput(f"an example has {given or 'nothing'}; exactly one of text, image, vector, id")
+
+
 class QueryOptions(TypedDict, total=False):
     """Options of ``query``; see QueryRequest in query.proto.
 
     text, image, vector, id: what to look for; exactly one. An image is bytes or a Path.
+    Or like, unlike: examples to look near and to stay away from. strategy: average (default) or best_score.
+    diversity: 0 (best hits) to 1 (most varied), chosen among so many ``candidates``, default 10 * limit.
     limit: hits wanted, default 10. offset: hits skipped first, default 0.
     score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
     with_vectors: default False. filter: see FilterLike. exact: compare every vector.
@@ -276,6 +306,11 @@ class QueryOptions(TypedDict, total=False):
     image: Image
     vector: npt.ArrayLike
     id: PointId
+    like: Sequence[Example]
+    unlike: Sequence[Example]
+    strategy: Literal["average", "best_score"]
+    diversity: float
+    candidates: int
     limit: int
     offset: int
     score_threshold: float

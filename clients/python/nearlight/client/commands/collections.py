@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nearlight.client.values import PayloadKind
 
 app = typer.Typer(
-    help="List, show, create and delete collections; their aliases and payload indexes.",
+    help="List, show, create and delete collections.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
