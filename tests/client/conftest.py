@@ -264,6 +264,14 @@ class Services(
         found = [self.script.points.pop(i.str or i.num, None) for i in request.points.ids.ids]
         return point_pb2.DeleteResponse(seq=1, deleted=sum(one is not None for one in found))
 
+    async def SetPayload(self, request: Any, context: Any) -> Any:
+        await self.begin("SetPayload", request, context)
+        return point_pb2.PayloadResponse(seq=1, updated=len(request.points.ids.ids) or 7)
+
+    async def DeletePayload(self, request: Any, context: Any) -> Any:
+        await self.begin("DeletePayload", request, context)
+        return point_pb2.PayloadResponse(seq=1, updated=len(request.points.ids.ids) or 7)
+
     async def Get(self, request: Any, context: Any) -> Any:
         """Answers two ids at a time, as a server does whose reply would grow too large."""
         await self.begin("Get", request, context)

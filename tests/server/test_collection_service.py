@@ -77,11 +77,81 @@ def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode
 
 def test_calls_of_later_versions_say_so_by_name(stubs: Any) -> None:
     calls: list[tuple[Any, Any, str]] = [
-        (stubs.collections.UpdateAliases, collection_pb2.UpdateAliasesRequest(), "UpdateAliases"),
-        (stubs.collections.CreatePayloadIndex, collection_pb2.CreatePayloadIndexRequest(), "PayloadIndex"),
+        (stubs.collections.UpdateCollection, collection_pb2.UpdateCollectionRequest(), "UpdateCollection"),
         (stubs.maintenance.Verify, maintenance_pb2.VerifyRequest(), "MaintenanceService/Verify"),
     ]
     for call, request, name in calls:
         with pytest.raises(grpc.RpcError, match=f"{name} is not built in this server") as caught:
             call(request)
         assert caught.value.code() is UNBUILT
+
+
+def set_alias(alias: str, collection: str) -> collection_pb2.AliasChange:
+    return collection_pb2.AliasChange(set=collection_pb2.Alias(alias=alias, collection=collection))
+
+
+def test_aliases_stand_for_collections_in_every_call(stubs: Any) -> None:
+    for name in ("blue", "green"):
+        stubs.collections.CreateCollection(Create(name=name))
+    Update, List = collection_pb2.UpdateAliasesRequest, collection_pb2.ListAliasesRequest
+    stubs.collections.UpdateAliases(Update(changes=[set_alias("live", "blue"), set_alias("spare", "green")]))
+    point = point_pb2.PointInput(id=point_id_pb2.PointId(num=1), text="dog")
+    stubs.points.Upsert(point_pb2.UpsertRequest(collection="live", points=[point]))
+    stubs.collections.UpdateAliases(Update(changes=[set_alias("live", "green"), set_alias("spare", "blue")]))
+    assert stubs.points.Count(point_pb2.CountRequest(collection="live")).count == 0
+    assert stubs.points.Count(point_pb2.CountRequest(collection="spare")).count == 1
+    got = stubs.collections.GetCollection(collection_pb2.GetCollectionRequest(name="live"))
+    assert (got.name, list(got.aliases)) == ("green", ["live"])
+    seen, token = [], ""
+    while True:
+        page = stubs.collections.ListAliases(List(page_size=1, page_token=token))
+        seen += [(one.alias, one.collection) for one in page.aliases]
+        token = page.next_page_token
+        if not token:
+            break
+    assert seen == [("live", "green"), ("spare", "blue")]
+    of_blue = stubs.collections.ListAliases(List(collection="spare")).aliases
+    assert [one.alias for one in of_blue] == ["spare"]
+    for changes, code, words in (
+        ([], INVALID, "changes holds 0 items"),
+        ([collection_pb2.AliasChange()], INVALID, "changes[0] is empty"),
+        ([set_alias("-x", "blue")], INVALID, "changes[0].set.alias is '-x'"),
+        ([set_alias("blue", "green")], grpc.StatusCode.ALREADY_EXISTS, "name of a collection"),
+        ([set_alias("x", "none")], grpc.StatusCode.NOT_FOUND, "no collection 'none'"),
+        ([collection_pb2.AliasChange(delete="none")], grpc.StatusCode.NOT_FOUND, "no alias 'none'"),
+    ):
+        with pytest.raises(grpc.RpcError) as caught:
+            stubs.collections.UpdateAliases(Update(changes=changes))
+        assert caught.value.code() is code
+        assert words in str(caught.value.details())
+    stubs.collections.DeleteCollection(collection_pb2.DeleteCollectionRequest(name="green"))
+    assert [one.alias for one in stubs.collections.ListAliases(List()).aliases] == ["spare"]
+
+
+def test_payload_indexes_are_made_listed_and_removed(stubs: Any, collection: str) -> None:
+    Index, Drop = collection_pb2.CreatePayloadIndexRequest, collection_pb2.DeletePayloadIndexRequest
+    types = (collection_pb2.PAYLOAD_TYPE_KEYWORD, collection_pb2.PAYLOAD_TYPE_INTEGER)
+    for key, payload_type in zip(("a\\.b.c", "n"), types, strict=True):
+        info = stubs.collections.CreatePayloadIndex(Index(collection=collection, key=key, type=payload_type))
+    assert [index.key for index in info.payload_indexes] == ["a\\.b.c", "n"]
+    assert info.payload_indexes[1].type == collection_pb2.PAYLOAD_TYPE_INTEGER
+    info = stubs.collections.DeletePayloadIndex(Drop(collection=collection, key="n"))
+    assert len(info.payload_indexes) == 1
+    keyword = collection_pb2.PAYLOAD_TYPE_KEYWORD
+    refusals: list[tuple[Any, Any, grpc.StatusCode, str]] = [
+        (stubs.collections.CreatePayloadIndex, Index(key="k"), INVALID, "type is 0; it must be one of"),
+        (stubs.collections.CreatePayloadIndex, Index(type=keyword), INVALID, "key has 0 bytes"),
+        (
+            stubs.collections.CreatePayloadIndex,
+            Index(key="a\\.b.c", type=collection_pb2.PAYLOAD_TYPE_GEO),
+            grpc.StatusCode.ALREADY_EXISTS,
+            "has an index of kind keyword, not geo",
+        ),
+        (stubs.collections.DeletePayloadIndex, Drop(key="n"), grpc.StatusCode.NOT_FOUND, "has no index"),
+    ]
+    for call, request, code, words in refusals:
+        request.collection = collection
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request)
+        assert caught.value.code() is code
+        assert words in str(caught.value.details())

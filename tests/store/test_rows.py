@@ -19,7 +19,8 @@ def connection(store: Store, collection: Collection) -> sqlite3.Connection:
         (rows._BY_SEQ, ("[1]", 1)),
         (rows._SCROLL, (1, 5)),
         (rows._SCROLL_AFTER, (1, 5, 5)),
-        (rows._VECTOR, (1, 1)),
+        (rows._POINTS, ("[1]",)),
+        (rows._VECTORS, ("[1]", 1)),
         (rows._REMOVE_VECTORS, ("[1]",)),
     ],
 )

@@ -1,6 +1,5 @@
 """nearlight.v1.PointService."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
@@ -10,7 +9,9 @@ import grpc
 
 from nearlight.server.catalog import Catalog, check_min_seq
 from nearlight.server.config import LimitsConfig
-from nearlight.server.convert.points import record_message, selected_ids, wanted_parts
+from nearlight.server.convert.filters import wanted_filter
+from nearlight.server.convert.payloads import ChangeOf, removing, selected_points, setting
+from nearlight.server.convert.points import record_message, wanted_parts
 from nearlight.server.convert.queries import cursor_of, page_wish
 from nearlight.server.convert.values import (
     batch_error,
@@ -18,10 +19,8 @@ from nearlight.server.convert.values import (
     dtype_of,
     fitting,
     point_id_of,
-    refuse_unbuilt,
     timings,
 )
-from nearlight.server.errors import InvalidInput
 from nearlight.server.health import Health
 from nearlight.server.in_order import in_order
 from nearlight.server.log import get_logger
@@ -73,11 +72,23 @@ class PointService(point_pb2_grpc.PointServiceServicer):
                 yield await self._commit_in_stream(sequence, batch)
 
     async def Delete(self, request: point_pb2.DeleteRequest, context: Context) -> point_pb2.DeleteResponse:
-        """Delete points by id."""
+        """Delete points by id or by filter."""
         collection = self._catalog.collection(request.collection)
-        ids = selected_ids(request.points, self._limits)
-        deleted = await self._catalog.run(lambda: collection.delete(ids))
+        points = selected_points(request.points, self._limits)
+        deleted = await self._catalog.run(lambda: collection.delete(points))
         return point_pb2.DeleteResponse(seq=collection.info.last_seq if deleted else 0, deleted=deleted)
+
+    async def SetPayload(
+        self, request: point_pb2.SetPayloadRequest, context: Context
+    ) -> point_pb2.PayloadResponse:
+        """Merge into, or replace, the payload of points."""
+        return await self._change(request.collection, setting(request, self._limits))
+
+    async def DeletePayload(
+        self, request: point_pb2.DeletePayloadRequest, context: Context
+    ) -> point_pb2.PayloadResponse:
+        """Remove keys from, or all of, the payload of points."""
+        return await self._change(request.collection, removing(request, self._limits))
 
     async def Get(self, request: point_pb2.GetRequest, context: Context) -> point_pb2.GetResponse:
         """Points by id, in the order asked for."""
@@ -94,12 +105,14 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         return point_pb2.GetResponse(records=messages[:n], next_index=cut_at)
 
     async def Scroll(self, request: point_pb2.ScrollRequest, context: Context) -> point_pb2.ScrollResponse:
-        """One page of all points."""
+        """One page of all points, or of those that pass the filter."""
         collection = self._catalog.collection(request.collection)
         check_min_seq(request.min_seq, collection.info)
         wish = page_wish(request)
         records, following = await self._catalog.run(
-            lambda: collection.scroll(wish.after, limit=wish.limit, with_vectors=wish.wanted.vectors)
+            lambda: collection.scroll(
+                wish.after, limit=wish.limit, with_vectors=wish.wanted.vectors, filter=wish.filter
+            )
         )
         messages = [record_message(record, wish.wanted) for record in records]
         n = fitting(messages, self._limits.max_message_bytes)
@@ -110,11 +123,15 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         )
 
     async def Count(self, request: point_pb2.CountRequest, context: Context) -> point_pb2.CountResponse:
-        """How many points there are."""
-        refuse_unbuilt(request, "filter")
-        info = self._catalog.collection(request.collection).info
+        """How many points there are, or pass the filter."""
+        collection = self._catalog.collection(request.collection)
+        info = collection.info
         check_min_seq(request.min_seq, info)
-        return point_pb2.CountResponse(count=info.count, visible_seq=info.last_seq)
+        filter = wanted_filter(request)
+        count = info.count
+        if filter is not None:
+            count = await self._catalog.run(lambda: collection.count(filter))
+        return point_pb2.CountResponse(count=count, visible_seq=info.last_seq)
 
     async def Query(self, request: query_pb2.QueryRequest, context: Context) -> query_pb2.QueryResponse:
         """The nearest points to a text, an image, a vector or a point."""
@@ -125,33 +142,27 @@ class PointService(point_pb2_grpc.PointServiceServicer):
     ) -> query_pb2.QueryBatchResponse:
         """Many queries of one collection; one that fails, fails alone."""
         watch = Stopwatch()
-        self._catalog.collection(request.collection)
+        collection = self._catalog.collection(request.collection)
         check_count(len(request.queries), self._limits.max_batch_queries, "queries")
-        patience = patience_of(context)
-        results = await asyncio.gather(
-            *(
-                self._query_in_batch(query, i, request.collection, patience)
-                for i, query in enumerate(request.queries)
-            )
+        outcomes = await self._querier.query_batch(
+            collection, request.collection, request.queries, patience_of(context)
         )
+        results = [_outcome(outcome, i) for i, outcome in enumerate(outcomes)]
         n = fitting(results, self._limits.max_message_bytes)
         return query_pb2.QueryBatchResponse(
             results=results[:n], timings=timings(watch.ms), next_index=n if n < len(results) else None
         )
 
-    async def _query_in_batch(
-        self, request: query_pb2.QueryRequest, i: int, collection: str, patience: Patience
-    ) -> query_pb2.QueryOutcome:
-        try:
-            if request.collection not in ("", collection):
-                field = f"queries[{i}].collection"
-                reason = f"{field} is {request.collection[:80]!r}; it must be empty or {collection!r}"
-                raise InvalidInput(reason, field=field)
-            request.collection = collection
-            return query_pb2.QueryOutcome(response=await self._querier.query(request, patience))
-        except Exception as error:
-            _log_internal(error, "a query of a batch failed", index=i)
-            return query_pb2.QueryOutcome(error=batch_error(error))
+    async def QueryGroups(
+        self, request: query_pb2.QueryGroupsRequest, context: Context
+    ) -> query_pb2.QueryGroupsResponse:
+        """The best hits of each value of a payload key."""
+        return await self._querier.query_groups(request, patience_of(context))
+
+    async def _change(self, collection: str, change: ChangeOf) -> point_pb2.PayloadResponse:
+        target = self._catalog.collection(collection)
+        changed = await self._catalog.run(lambda: change(target))
+        return point_pb2.PayloadResponse(seq=changed.seq, updated=changed.n_points)
 
     async def _prepare_in_stream(
         self, request: point_pb2.UpsertStreamRequest, patience: Patience
@@ -176,6 +187,13 @@ class PointService(point_pb2_grpc.PointServiceServicer):
             return point_pb2.UpsertStreamResponse(sequence=sequence, error=batch_error(error))
 
 
+def _outcome(outcome: query_pb2.QueryResponse | Exception, i: int) -> query_pb2.QueryOutcome:
+    if isinstance(outcome, Exception):
+        _log_internal(outcome, "a query of a batch failed", index=i)
+        return query_pb2.QueryOutcome(error=batch_error(outcome))
+    return query_pb2.QueryOutcome(response=outcome)
+
+
 def _log_internal(error: Exception, event: str, **where: int) -> None:
     if message_of(error) == INTERNAL_MESSAGE:
-        log.error(event, **where, exc_info=True)
+        log.error(event, **where, exc_info=error)

@@ -1,29 +1,24 @@
-"""Searching: make the query a vector, look it up, leave out what was asked with."""
+"""Searching: make each query vectors, look them up together where they ask alike, shape the hits."""
 
-from dataclasses import dataclass
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from nearlight.server.call import F32, Input, StageTimes
+from nearlight.server.call import F32, Input, Outcome, StageTimes
 from nearlight.server.catalog import Catalog, check_min_seq, check_space
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.points import hit_message
-from nearlight.server.convert.queries import PointQuery, QueryWish, query_wish
-from nearlight.server.convert.values import fitting, timings
+from nearlight.server.convert.queries import Example, PointQuery, groups_wish, query_wish
+from nearlight.server.convert.values import fitting, json_bytes, timings
 from nearlight.server.embedder import Embedder
-from nearlight.server.errors import NotFound
+from nearlight.server.errors import InvalidInput, NotFound, ServerError
 from nearlight.server.patience import Patience
+from nearlight.server.prepared_query import PreparedQuery, groups_of, hits_of, prepared
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, CollectionInfo, Hit
+from nearlight.store import Collection, CollectionInfo, Hit, PointId
 from nearlight.v1 import query_pb2
-
-
-@dataclass(frozen=True, slots=True)
-class _Sought:
-    """The query's vector (D,), and how long it took to make."""
-
-    vector: F32
-    times: StageTimes
 
 
 class Querier:
@@ -47,72 +42,172 @@ class Querier:
             ServerError: see `query_wish`; the query cannot be embedded; no such point.
             StoreError: no such collection.
         """
-        watch = Stopwatch()
         collection = self._catalog.collection(request.collection)
+        ready = await self._ready(collection, request, patience)
+        [response] = await self._search(collection, [ready])
+        return response
+
+    async def query_batch(
+        self,
+        collection: Collection,
+        name: str,
+        requests: Sequence[query_pb2.QueryRequest],
+        patience: Patience,
+    ) -> list[query_pb2.QueryResponse | Exception]:
+        """The nearest points of many queries of one collection; one that fails, fails alone.
+
+        Args:
+            collection: all are of it.
+            name: as it was asked for; the queries name the same or none.
+            requests: as they came.
+            patience: who asks, until when.
+        """
+        outcomes: dict[int, query_pb2.QueryResponse | Exception] = {}
+        alike: dict[object, list[tuple[int, PreparedQuery]]] = defaultdict(list)
+        made = await asyncio.gather(
+            *(
+                self._ready_in_batch(collection, name, request, i, patience)
+                for i, request in enumerate(requests)
+            ),
+            return_exceptions=True,
+        )
+        for i, ready in enumerate(made):
+            if isinstance(ready, Exception):
+                outcomes[i] = ready
+            elif isinstance(ready, BaseException):
+                raise ready
+            else:
+                alike[ready.fetch].append((i, ready))
+
+        async def answer(queries: list[tuple[int, PreparedQuery]]) -> None:
+            places = [i for i, _ in queries]
+            try:
+                responses = await self._search(collection, [ready for _, ready in queries])
+            except Exception as error:
+                outcomes.update(dict.fromkeys(places, error))
+            else:
+                outcomes.update(zip(places, responses, strict=True))
+
+        await asyncio.gather(*map(answer, alike.values()))
+        return [outcomes[i] for i in range(len(requests))]
+
+    async def query_groups(
+        self, request: query_pb2.QueryGroupsRequest, patience: Patience
+    ) -> query_pb2.QueryGroupsResponse:
+        """The best hits of each value of a payload key.
+
+        Raises:
+            ServerError: as `query`; the reply would be too large.
+            StoreError: no such collection.
+        """
+        watch = Stopwatch()
+        collection = self._catalog.collection(request.query.collection, "query.collection")
+        wish = groups_wish(request, collection.info.dim, self._limits)
+        ready = await self._ready(collection, request.query, patience)
+        searching = Stopwatch()
+        groups = await self._catalog.run(lambda: groups_of(collection, ready, wish))
+        messages = [
+            query_pb2.HitGroup(
+                key_json=json_bytes(group.value),
+                hits=[hit_message(hit, wish.query.wanted) for hit in group.hits],
+            )
+            for group in groups
+        ]
+        if fitting(messages, self._limits.max_message_bytes) < len(messages):
+            reason = (
+                f"the reply exceeds {self._limits.max_message_bytes} bytes; ask for fewer groups or parts"
+            )
+            raise InvalidInput(reason, field="query.limit")
+        return query_pb2.QueryGroupsResponse(
+            groups=messages,
+            info=_search_info(ready.info, None),
+            timings=timings(watch.ms, ready.times, search_ms=searching.ms),
+        )
+
+    async def _ready(
+        self, collection: Collection, request: query_pb2.QueryRequest, patience: Patience
+    ) -> PreparedQuery:
+        watch = Stopwatch()
         info = collection.info
         check_space(request.space_id, info)
         check_min_seq(request.min_seq, info)
         wish = query_wish(request, info.dim, self._limits)
-        sought = await self._sought(wish, collection, info, patience)
-        searching = Stopwatch()
-        hits = await self._catalog.run(lambda: _search(collection, sought.vector, wish))
-        return self._response(hits, wish, info, sought.times, search_ms=searching.ms, watch=watch)
+        examples = (*wish.positive, *wish.negative)
+        rows, times = await self._vectors_of(examples, collection, info, patience)  # (P + N, D)
+        return prepared(info, wish, rows, times, watch)
 
-    async def _sought(
-        self, wish: QueryWish, collection: Collection, info: CollectionInfo, patience: Patience
-    ) -> _Sought:
-        """The vector to look near."""
-        target = wish.target
-        if isinstance(target, Input):
-            model = self._catalog.model_for(info)
-            return _Sought(*await self._embedder.embed_one(model, target, patience))
-        if isinstance(target, PointQuery):
-            records = await self._catalog.run(lambda: collection.get([target.id], with_vectors=True))
-            if not records or records[0].vector is None:
-                raise NotFound(f"query.id {target.id!r} is not in collection {info.name!r}", field="query.id")
-            return _Sought(records[0].vector, StageTimes())
-        return _Sought(target, StageTimes())
+    async def _ready_in_batch(
+        self, collection: Collection, name: str, request: query_pb2.QueryRequest, i: int, patience: Patience
+    ) -> PreparedQuery:
+        if request.collection not in ("", name):
+            field = f"queries[{i}].collection"
+            reason = f"{field} is {request.collection[:80]!r}; it must be empty or {name!r}"
+            raise InvalidInput(reason, field=field)
+        return await self._ready(collection, request, patience)
+
+    async def _vectors_of(
+        self, examples: Sequence[Example], collection: Collection, info: CollectionInfo, patience: Patience
+    ) -> tuple[F32, StageTimes]:
+        """A vector for each example: given, embedded, or looked up."""
+        sources = [example.source for example in examples]
+        rows = np.zeros((len(sources), info.dim), np.float32)
+        times = StageTimes()
+        inputs = [source for source in sources if isinstance(source, Input)]
+        outcomes: Iterator[Outcome] = iter(())
+        if inputs:
+            embeddings = await self._embedder.embed(self._catalog.model_for(info), inputs, patience)
+            outcomes, times = iter(embeddings.outcomes), embeddings.times
+        points = {source.id: source.field for source in sources if isinstance(source, PointQuery)}
+        stored: dict[PointId, F32] = {}
+        if points:
+            records = await self._catalog.run(lambda: collection.get(list(points), with_vectors=True))
+            stored = {record.id: record.vector for record in records if record.vector is not None}
+        for i, source in enumerate(sources):
+            if isinstance(source, PointQuery):
+                if source.id not in stored:
+                    reason = f"{source.field} {source.id!r} is not in collection {info.name!r}"
+                    raise NotFound(reason, field=source.field)
+                rows[i] = stored[source.id]
+            elif isinstance(source, Input):
+                outcome = next(outcomes)
+                if isinstance(outcome, ServerError):
+                    raise outcome
+                rows[i] = outcome.vector
+            else:
+                rows[i] = source
+        return rows, times
+
+    async def _search(
+        self, collection: Collection, queries: Sequence[PreparedQuery]
+    ) -> list[query_pb2.QueryResponse]:
+        """Search queries that fetch alike."""
+        searching = Stopwatch()
+        found, n_matching = await self._catalog.run(lambda: hits_of(collection, queries))
+        return [
+            self._response(ready, hits, n_matching, searching.ms)
+            for ready, hits in zip(queries, found, strict=True)
+        ]
 
     def _response(
-        self,
-        hits: list[Hit],
-        wish: QueryWish,
-        info: CollectionInfo,
-        times: StageTimes,
-        *,
-        search_ms: float,
-        watch: Stopwatch,
+        self, ready: PreparedQuery, hits: list[Hit], n_matching: int | None, search_ms: float
     ) -> query_pb2.QueryResponse:
-        messages = [hit_message(hit, wish.wanted) for hit in hits]
+        messages = [hit_message(hit, ready.wish.wanted) for hit in hits]
         n = fitting(messages, self._limits.max_message_bytes)
         return query_pb2.QueryResponse(
             hits=messages[:n],
-            info=query_pb2.SearchInfo(
-                exact=True,
-                estimated_recall=1.0,
-                space_id=info.space_id,
-                index_kind="flat",
-                visible_seq=info.last_seq,
-                head_points=info.count,
-            ),
-            timings=timings(watch.ms, times, search_ms=search_ms),
-            next_offset=wish.offset + n if n < len(messages) else None,
+            info=_search_info(ready.info, n_matching),
+            timings=timings(ready.watch.ms, ready.times, search_ms=search_ms),
+            next_offset=ready.wish.offset + n if n < len(messages) else None,
         )
 
 
-def _search(collection: Collection, vector: F32, wish: QueryWish) -> list[Hit]:
-    """Hits in order. A point asked with is among its own hits: ask for one more and leave it out."""
-    own = wish.target.id if isinstance(wish.target, PointQuery) else None
-    offset, limit = (0, wish.offset + wish.limit + 1) if own is not None else (wish.offset, wish.limit)
-    hits = collection.search(
-        vector[np.newaxis],
-        limit=limit,
-        offset=offset,
-        score_threshold=wish.score_threshold,
-        with_payload=wish.wanted.payload,
-        with_vectors=wish.wanted.vectors,
-    )[0]
-    if own is None:
-        return hits
-    others = [hit for hit in hits if not (hit.id == own and type(hit.id) is type(own))]
-    return others[wish.offset : wish.offset + wish.limit]
+def _search_info(info: CollectionInfo, n_matching: int | None) -> query_pb2.SearchInfo:
+    return query_pb2.SearchInfo(
+        exact=True,
+        estimated_recall=1.0,
+        space_id=info.space_id,
+        index_kind="flat",
+        visible_seq=info.last_seq,
+        head_points=info.count,
+        filtered_count=n_matching,
+    )

@@ -24,6 +24,9 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     store.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     store.CollectionNotFound: grpc.StatusCode.NOT_FOUND,
     store.CollectionExists: grpc.StatusCode.ALREADY_EXISTS,
+    store.AliasNotFound: grpc.StatusCode.NOT_FOUND,
+    store.PayloadIndexNotFound: grpc.StatusCode.NOT_FOUND,
+    store.PayloadIndexExists: grpc.StatusCode.ALREADY_EXISTS,
     store.WrongSpace: grpc.StatusCode.FAILED_PRECONDITION,
     # Without RetryInfo: a client must not retry it as it would an overload.
     store.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,

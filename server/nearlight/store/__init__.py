@@ -1,12 +1,18 @@
 """Collections of points: durable in SQLite, searched exactly through FAISS."""
 
+from nearlight.store.aliases import AliasChange as AliasChange
+from nearlight.store.aliases import DeleteAlias as DeleteAlias
+from nearlight.store.aliases import SetAlias as SetAlias
 from nearlight.store.collection import Collection as Collection
+from nearlight.store.errors import AliasNotFound as AliasNotFound
 from nearlight.store.errors import CollectionExists as CollectionExists
 from nearlight.store.errors import CollectionNotFound as CollectionNotFound
 from nearlight.store.errors import InvalidCollection as InvalidCollection
 from nearlight.store.errors import InvalidInput as InvalidInput
 from nearlight.store.errors import InvalidPoint as InvalidPoint
 from nearlight.store.errors import InvalidQuery as InvalidQuery
+from nearlight.store.errors import PayloadIndexExists as PayloadIndexExists
+from nearlight.store.errors import PayloadIndexNotFound as PayloadIndexNotFound
 from nearlight.store.errors import StoreClosed as StoreClosed
 from nearlight.store.errors import StoreCorrupt as StoreCorrupt
 from nearlight.store.errors import StoreError as StoreError
@@ -14,8 +20,16 @@ from nearlight.store.errors import StoreFull as StoreFull
 from nearlight.store.errors import StoreLocked as StoreLocked
 from nearlight.store.errors import StoreTooNew as StoreTooNew
 from nearlight.store.errors import WrongSpace as WrongSpace
+from nearlight.store.filters import Filter as Filter
+from nearlight.store.filters import check_filter as check_filter
+from nearlight.store.grouping import HitGroup as HitGroup
+from nearlight.store.mixing import diverse as diverse
+from nearlight.store.mixing import mean_direction as mean_direction
+from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit
+from nearlight.store.points import PayloadIndex as PayloadIndex
+from nearlight.store.points import PayloadKind as PayloadKind
 from nearlight.store.points import Point as Point
 from nearlight.store.points import PointId as PointId
 from nearlight.store.points import Record as Record

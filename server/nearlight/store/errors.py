@@ -8,6 +8,9 @@ StoreError
 │   └── InvalidCollection   a collection's name, dim, space or metadata
 ├── CollectionNotFound
 ├── CollectionExists
+├── AliasNotFound
+├── PayloadIndexNotFound
+├── PayloadIndexExists      the key has an index of another kind
 ├── WrongSpace              vectors of two embedding spaces would meet
 ├── StoreLocked             another process (or another Store) has the folder
 ├── StoreCorrupt            the database is damaged or is not ours
@@ -65,6 +68,18 @@ class CollectionNotFound(StoreError):
 
 class CollectionExists(StoreError):
     """The name is taken."""
+
+
+class AliasNotFound(StoreError):
+    """No alias of that name."""
+
+
+class PayloadIndexNotFound(StoreError):
+    """The payload key has no index."""
+
+
+class PayloadIndexExists(StoreError):
+    """The payload key has an index of another kind."""
 
 
 class WrongSpace(StoreError):

@@ -7,7 +7,7 @@ have missed a row (many near-equal scores, many dead rows) is seen by its bound 
 
 Two scans, by measurement (FAISS 1.15, 2 cores, 100k x 512): up to 4 queries row by row with a bitmap selector
 (7 ms per query against 15 to 40 without selector), beyond it the matrix product (45 ms for 64 queries against
-250). The matrix product knows no selector: dead rows are dropped after it.
+250). The matrix product knows no selector: dead rows are dropped after it, and before it where many.
 
 Chunks are scanned by threads of our own, in each of which OpenMP has one thread: OpenMP's workers spin while
 they wait, and beside another busy process that made a search 10 to 30 times slower.
@@ -31,6 +31,9 @@ _MAX_SCAN_QUERIES = 4
 _QUERY_BLOCK = 256
 _PROPOSALS_AT_ONCE = 2**22
 _WIDEN = 4
+# A filter leaves few rows alive. Where they are few, or would waste the matrix product, they are copied.
+_SPARSE = 16
+_MAX_WASTE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,10 @@ class Scanner:
 
 def _propose(chunk: ChunkView, queries: F32, k: int, *, select: bool) -> _Proposals:
     """Scan one chunk for its k best rows per query: live rows one by one, or all rows by matrix product."""
+    if select and chunk.n_rows > _SPARSE * (chunk.n_rows - chunk.n_dead):
+        return _propose_gathered(chunk, queries, k)
+    if not select and chunk.n_dead > _MAX_WASTE * chunk.n_rows:
+        return _propose_gathered(chunk, queries, k)
     n_queries, dim = queries.shape
     k = min(k, chunk.n_rows)
     scanned = np.empty((n_queries, k), np.float32)
@@ -165,6 +172,20 @@ def _propose(chunk: ChunkView, queries: F32, k: int, *, select: bool) -> _Propos
     np.clip(scores, -1, 1, out=scores)
     scores[missing | ~chunk.is_alive(rows)] = -np.inf
     return _Proposals(scores, rows, bound)
+
+
+def _propose_gathered(chunk: ChunkView, queries: F32, k: int) -> _Proposals:
+    """Scan copies of the live rows of a chunk in which most are dead, as after a filter."""
+    rows = chunk.live_rows()  # (M,)
+    if not len(rows):
+        nothing = np.empty((len(queries), 0))
+        bound = np.full(len(queries), -np.inf, np.float32)
+        return _Proposals(nothing.astype(np.float32), nothing.astype(np.int64), bound)
+    everyone = np.full((len(rows) + 7) // 8, 255, np.uint8)
+    gathered = ChunkView(chunk.vectors[rows], chunk.seqs[rows], len(rows), everyone, 0)
+    proposals = _propose(gathered, queries, k, select=len(queries) <= _MAX_SCAN_QUERIES)
+    proposals.rows = rows[proposals.rows]
+    return proposals
 
 
 def _replace(old: _Proposals, queries: I64, new: _Proposals) -> None:

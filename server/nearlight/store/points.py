@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 PointId = str | int
+PayloadKind = Literal["keyword", "integer", "number", "bool", "datetime", "geo"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +65,34 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Changed:
+    """What a change of payloads did.
+
+    Attributes:
+        seq: of the write; 0 where nothing was changed.
+        n_points: points whose payload became another.
+    """
+
+    seq: int
+    n_points: int
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadIndex:
+    """An index on the values at a payload key.
+
+    Attributes:
+        path: the keys that lead to the value.
+        kind: which values it holds.
+        created_unix_ms: when it was made, milliseconds since 1970 UTC.
+    """
+
+    path: tuple[str, ...]
+    kind: PayloadKind
+    created_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """A collection at one moment.
 
@@ -75,6 +104,8 @@ class CollectionInfo:
         created_unix_ms: when it was made, milliseconds since 1970 UTC.
         metadata: the JSON object it was made with.
         last_seq: the seq of the last write or delete, 0 before the first.
+        payload_indexes: what makes filters fast, by path.
+        aliases: its other names, ordered.
     """
 
     name: str
@@ -84,3 +115,5 @@ class CollectionInfo:
     created_unix_ms: int
     metadata: dict[str, Any]
     last_seq: int
+    payload_indexes: tuple[PayloadIndex, ...] = ()
+    aliases: tuple[str, ...] = ()

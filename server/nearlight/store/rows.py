@@ -5,11 +5,14 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 
 from nearlight.store.errors import StoreCorrupt
+from nearlight.store.filters.conditions import Filter
+from nearlight.store.filters.indexes import drop_index, payload_indexes
+from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
 from nearlight.store.points import F32, I64, PointId, Record
 from nearlight.store.validation import Batch, row_checksum, vector_checksums
@@ -37,10 +40,14 @@ _REMOVE_VECTORS = """
 DELETE FROM vectors
 WHERE space_no IN (SELECT space_no FROM spaces) AND seq IN (SELECT value FROM json_each(?))
 """
-_VECTOR = "SELECT vector, checksum FROM vectors WHERE space_no = ? AND seq = ?"
-
-Row = tuple[int, Key, str, int]
-"""seq, key, payload, checksum."""
+_POINTS = """
+SELECT seq, points.id, payload, checksum
+FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value
+"""
+_VECTORS = """
+SELECT seq, vector, checksum
+FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.seq = wanted.value WHERE space_no = ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,8 @@ class Written:
 
 def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
     """Write points under new seqs; a point that had the same id dies."""
-    run = transaction.connection.execute
     run_many = transaction.connection.executemany
-    dead = _seqs_of(transaction.connection, place, batch.keys)
+    dead = seqs_of(transaction.connection, place, batch.keys)
     seqs = transaction.new_seqs(len(batch.keys))
     _kill(transaction, place, dead, seqs[-1])
     now = time.time_ns() // 1_000_000
@@ -79,20 +85,31 @@ def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
         "INSERT INTO vectors (seq, space_no, vector, checksum) VALUES (?, ?, ?, ?)",
         zip(seqs, repeat(place.space_no), blobs, batch.vector_checksums.tolist()),
     )
-    run("UPDATE collections SET last_seq = ? WHERE collection_id = ?", (seqs[-1], place.collection_id))
+    keep_last_seq(transaction.connection, place, seqs[-1])
     return Written(seqs, dead, seqs[-1])
 
 
-def delete(transaction: Transaction, place: Place, keys: Iterable[Key]) -> Written | None:
-    """Delete points by key; the delete takes a seq of its own. None when there was none of them."""
-    dead = _seqs_of(transaction.connection, place, dict.fromkeys(keys))
-    if not dead:
+def delete(transaction: Transaction, place: Place, seqs: list[int]) -> Written | None:
+    """Delete live points; the delete takes a seq of its own. None when there are none."""
+    if not seqs:
         return None
     (last_seq,) = transaction.new_seqs(1)
-    _kill(transaction, place, dead, last_seq)
-    update = "UPDATE collections SET last_seq = ? WHERE collection_id = ?"
-    transaction.connection.execute(update, (last_seq, place.collection_id))
-    return Written(range(0), dead, last_seq)
+    _kill(transaction, place, seqs, last_seq)
+    keep_last_seq(transaction.connection, place, last_seq)
+    return Written(range(0), seqs, last_seq)
+
+
+def seqs_of(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> list[int]:
+    """The seqs of the points of these keys that exist; each key must come once."""
+    statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
+    rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
+    return [row[0] for row in rows if row is not None]
+
+
+def keep_last_seq(connection: sqlite3.Connection, place: Place, seq: int) -> None:
+    """Note the seq of a collection's last write."""
+    statement = "UPDATE collections SET last_seq = ? WHERE collection_id = ?"
+    connection.execute(statement, (seq, place.collection_id))
 
 
 def load(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[I64, F32]]:
@@ -129,10 +146,17 @@ def by_seqs(connection: sqlite3.Connection, place: Place, seqs: I64) -> dict[int
 
 
 def after_key(
-    connection: sqlite3.Connection, place: Place, key: Key | None, limit: int, with_vectors: bool
+    connection: sqlite3.Connection,
+    place: Place,
+    key: Key | None,
+    limit: int,
+    with_vectors: bool,
+    filter: Filter | None = None,
 ) -> list[Record]:
-    """The first points in the order of keys, or the first after this key."""
-    if key is None:
+    """The first points in the order of keys, or the first after this key; of those that pass the filter."""
+    if filter is not None:
+        rows = list(islice(matching_rows(connection, place.collection_id, filter, key), limit))
+    elif key is None:
         rows = connection.execute(_SCROLL, (place.collection_id, limit)).fetchall()
     else:
         rows = connection.execute(_SCROLL_AFTER, (place.collection_id, key, limit)).fetchall()
@@ -150,6 +174,8 @@ def reclaim_step(connection: sqlite3.Connection) -> bool:
     gone = run("SELECT collection_id FROM collections WHERE name IS NULL LIMIT 1").fetchone()
     if gone is None:
         return bool(n_dead == 10 * _RECLAIM_ROWS)
+    for index in payload_indexes(connection, gone[0]):
+        drop_index(connection, gone[0], index.path)
     seqs = run("SELECT seq FROM points WHERE collection_id = ? LIMIT ?", (gone[0], _RECLAIM_ROWS)).fetchall()
     if seqs:
         _remove(connection, [seq for (seq,) in seqs])
@@ -157,12 +183,6 @@ def reclaim_step(connection: sqlite3.Connection) -> bool:
         for table in ("aliases", "dead", "index_files", "payload_indexes", "jobs", "collections"):
             run(f"DELETE FROM {table} WHERE collection_id = ?", gone)  # noqa: S608 - the names are those above
     return True
-
-
-def _seqs_of(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> list[int]:
-    statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
-    rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
-    return [row[0] for row in rows if row is not None]
 
 
 def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:
@@ -185,14 +205,15 @@ def _remove(connection: sqlite3.Connection, seqs: list[int]) -> None:
 def _records(
     connection: sqlite3.Connection, place: Place, rows: list[Row], with_vectors: bool
 ) -> list[Record]:
+    vectors = stored_vectors(connection, place, [row[0] for row in rows]) if with_vectors else None  # (N, D)
     return [
         Record(
             id=id_of(row[1]),
             payload=json.loads(_checked_payload(row)),
             seq=row[0],
-            vector=_vector(connection, place, row[0]) if with_vectors else None,
+            vector=None if vectors is None else vectors[i],
         )
-        for row in rows
+        for i, row in enumerate(rows)
     ]
 
 
@@ -203,11 +224,26 @@ def _checked_payload(row: Row) -> str:
     return payload
 
 
-def _vector(connection: sqlite3.Connection, place: Place, seq: int) -> F32:
-    row = connection.execute(_VECTOR, (place.space_no, seq)).fetchone()
-    if row is None or len(row[0]) != 4 * place.dim:
-        raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
-    vector = np.frombuffer(row[0], "<f4").astype(np.float32)  # (D,)
-    if vector_checksums(vector[None])[0] != row[1]:
-        raise StoreCorrupt(f"the vector of seq {seq} is not what was written")
-    return vector
+def stored_points(connection: sqlite3.Connection, seqs: list[int]) -> list[tuple[Key, str]]:
+    """Key and payload text of live points."""
+    found = {row[0]: row for row in connection.execute(_POINTS, (json.dumps(seqs),))}
+    return [(found[seq][1], _checked_payload(found[seq])) for seq in seqs]
+
+
+def stored_vectors(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> F32:
+    """The vectors (N, D) of N live points.
+
+    Raises:
+        StoreCorrupt: one is missing, of the wrong size, or not what was written.
+    """
+    stored = connection.execute(_VECTORS, (json.dumps(seqs), place.space_no))
+    found = {seq: (blob, checksum) for seq, blob, checksum in stored}
+    for seq in seqs:
+        if seq not in found or len(found[seq][0]) != 4 * place.dim:
+            raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
+    blobs = b"".join(found[seq][0] for seq in seqs)
+    vectors = np.frombuffer(blobs, "<f4").reshape(-1, place.dim).astype(np.float32)  # (N, D)
+    damaged = vector_checksums(vectors) != np.array([found[seq][1] for seq in seqs], np.int64)
+    if damaged.any():
+        raise StoreCorrupt(f"the vector of seq {seqs[int(damaged.argmax())]} is not what was written")
+    return vectors

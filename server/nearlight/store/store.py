@@ -1,17 +1,18 @@
 """The store: a folder of collections."""
 
 import json
-import re
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from nearlight.store import rows
-from nearlight.store.collection import Collection, Shared
+from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
+from nearlight.store.collection import Collection
 from nearlight.store.errors import (
     CollectionExists,
     CollectionNotFound,
@@ -24,18 +25,20 @@ from nearlight.store.errors import (
     shown,
 )
 from nearlight.store.exact import Scanner
+from nearlight.store.filters.indexes import payload_indexes
 from nearlight.store.lock import FolderLock
+from nearlight.store.names import check_name
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
 from nearlight.store.rows import Place
 from nearlight.store.schema import DATABASE_FILE, open_database
+from nearlight.store.searching import Shared
 from nearlight.store.validation import payload_text
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
 
 MAX_DIM = 16_384
 MAX_SPACE_ID_BYTES = 256
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}")
 
 _COLLECTIONS = """
 SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq
@@ -56,7 +59,8 @@ class Store:
         self._scanner = Scanner(n_threads)
         self._shared = Shared(self._writer, self._readers, self._scanner)
         self._collections: dict[str, Collection] = {}
-        self._changing = threading.Lock()  # guards the dict; never held while waiting for the writer
+        self._aliases: dict[str, str] = {}  # to the name of a collection
+        self._changing = threading.Lock()  # guards both; never held while waiting for the writer
         self._closed = False
 
     @classmethod
@@ -142,6 +146,8 @@ class Store:
             run = transaction.connection.execute
             if run("SELECT 1 FROM collections WHERE name = ?", (name,)).fetchone():
                 raise CollectionExists(f"collection {name!r} exists already")
+            if run("SELECT 1 FROM aliases WHERE alias = ?", (name,)).fetchone():
+                raise CollectionExists(f"{name!r} is an alias already")
             space_no = _space_no(transaction, space_id, dim, now)
             statement = (
                 "INSERT INTO collections (name, space_no, metadata, created_unix_ms) VALUES (?, ?, ?, ?)"
@@ -163,14 +169,14 @@ class Store:
         return made
 
     def collection(self, name: str) -> Collection:
-        """The collection of this name.
+        """The collection of this name, or of this alias.
 
         Raises:
             CollectionNotFound: there is none.
         """
         self._check_open()
         with self._changing:
-            found = self._collections.get(name)
+            found = self._collections.get(self._aliases.get(name, name))
         if found is None:
             raise CollectionNotFound(f"there is no collection {shown(name)}")
         return found
@@ -189,25 +195,63 @@ class Store:
         return infos
 
     def delete_collection(self, name: str) -> None:
-        """Delete a collection at once; its room on the disk is reclaimed in the background.
+        """Delete a collection at once, with its aliases; its room on the disk is reclaimed in the background.
 
         Raises:
-            CollectionNotFound: there is none.
+            CollectionNotFound: there is none of this name; an alias is none.
         """
         handle = self.collection(name)
+        if handle.info.name != name:
+            raise CollectionNotFound(
+                f"{name!r} is an alias of collection {handle.info.name!r}; name that one"
+            )
 
         def write(transaction: Transaction) -> None:
             handle._check_here()
             statement = "UPDATE collections SET name = NULL WHERE collection_id = ?"
             transaction.connection.execute(statement, (handle._place.collection_id,))
+            statement = "DELETE FROM aliases WHERE collection_id = ?"
+            transaction.connection.execute(statement, (handle._place.collection_id,))
 
         def publish(_: None) -> None:
             with self._changing:
                 del self._collections[name]
+                self._aliases = {alias: one for alias, one in self._aliases.items() if one != name}
             handle.leave(CollectionNotFound(f"collection {name!r} was deleted"))
 
         self._writer.run(write, publish)
         self._writer.clean_soon()
+
+    def aliases(self) -> dict[str, str]:
+        """All aliases, ordered, each with the name of its collection."""
+        self._check_open()
+        with self._changing:
+            return dict(sorted(self._aliases.items()))
+
+    def update_aliases(self, changes: Sequence[AliasChange]) -> None:
+        """Make, move and remove aliases, in order: all of it in one step, or none.
+
+        A reader finds each alias where it was before the call or where it is after; never somewhere between.
+
+        Raises:
+            InvalidCollection: a malformed alias.
+            AliasNotFound: one to delete is not there.
+            CollectionNotFound: one to set has no collection.
+            CollectionExists: one to set is the name of a collection.
+        """
+        self._check_open()
+
+        def write(transaction: Transaction) -> dict[str, str]:
+            change_aliases(transaction.connection, changes)
+            return load_aliases(transaction.connection)
+
+        self._writer.run(write, self._publish_aliases)
+
+    def _publish_aliases(self, found: dict[str, str]) -> None:
+        with self._changing:
+            self._aliases = found
+            for name, handle in self._collections.items():
+                handle.aliases = aliases_of(found, name)
 
     def _load(self) -> None:
         with self._readers.snapshot() as connection:
@@ -221,7 +265,9 @@ class Store:
                     info = CollectionInfo(
                         name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
                     )
+                    info = replace(info, payload_indexes=payload_indexes(connection, collection_id))
                     self._collections[name] = Collection(info, place, head, self._shared)
+                self._publish_aliases(load_aliases(connection))
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error
 
@@ -244,9 +290,7 @@ def _space_no(transaction: Transaction, space_id: str, dim: int, now: int) -> in
 
 def _check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, Any] | None) -> str:
     """Check the arguments of `create_collection`; returns the metadata as JSON text."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        limit = "it must be 1 to 255 of A-Z a-z 0-9 . _ - and not start with a dot"
-        raise InvalidCollection("name", shown(name), limit)
+    check_name(name, "name")
     if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= MAX_DIM:
         raise InvalidCollection("dim", shown(dim), f"it must be an integer in 1..{MAX_DIM}")
     try:

@@ -7,7 +7,7 @@ dead, the chunks that hold them are rebuilt for the next view, so the memory of 
 readers of older views keep the old chunks alive.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,6 +68,12 @@ class ChunkView:
         np.bitwise_and.at(alive, rows >> 3, ~(np.uint8(1) << (rows & 7).astype(np.uint8)))
         return replace(self, alive=alive, n_dead=self.n_dead + len(rows))
 
+    def only(self, rows: I64) -> "ChunkView":
+        """A view in which of all rows only these, all alive, live."""
+        bits = np.zeros(8 * len(self.alive), np.uint8)
+        bits[rows] = 1
+        return replace(self, alive=np.packbits(bits, bitorder="little"), n_dead=self.n_rows - len(rows))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadView:
@@ -95,6 +101,19 @@ class ReadView:
     def n_alive(self) -> int:
         """Points of the collection."""
         return self.n_rows - self.n_dead
+
+    def only(self, seqs: I64) -> "ReadView":
+        """The view that holds nothing but these rows; no vector is copied.
+
+        Args:
+            seqs: (N,) ascending, each alive in this view.
+        """
+        bounds = _bounds(self.chunks, seqs)
+        kept = []
+        for chunk, start, stop in zip(self.chunks, bounds[:-1], bounds[1:], strict=True):
+            if start < stop:
+                kept.append(chunk.only(_rows_of(chunk, seqs[start:stop])))
+        return ReadView(tuple(kept), self.dim)
 
 
 class Head:
@@ -168,13 +187,23 @@ class Head:
 
 def _without(chunks: list[ChunkView], gone: I64) -> list[ChunkView]:
     """The chunks with the rows of these ascending seqs dead."""
-    starts = np.array([chunk.seqs[0] for chunk in chunks[1:]], np.int64)
-    bounds = [0, *np.searchsorted(gone, starts), len(gone)]
+    bounds = _bounds(chunks, gone)
     for i, chunk in enumerate(chunks):
         seqs = gone[bounds[i] : bounds[i + 1]]
         if len(seqs):
-            rows = np.searchsorted(chunk.seqs[: chunk.n_rows], seqs)
-            if rows.max() >= chunk.n_rows or (chunk.seqs[rows] != seqs).any():
-                raise AssertionError("a dead seq is not among the rows")  # the database and the view disagree
-            chunks[i] = chunk.with_dead(rows.astype(np.int64))
+            chunks[i] = chunk.with_dead(_rows_of(chunk, seqs))
     return chunks
+
+
+def _bounds(chunks: Sequence[ChunkView], seqs: I64) -> list[int]:
+    """Where the seqs of each chunk begin among these ascending ones, and the end of the last."""
+    starts = np.array([chunk.seqs[0] for chunk in chunks[1:]], np.int64)
+    return [0, *np.searchsorted(seqs, starts).tolist(), len(seqs)]
+
+
+def _rows_of(chunk: ChunkView, seqs: I64) -> I64:
+    """The rows of these seqs, which are all in the chunk."""
+    rows = np.searchsorted(chunk.seqs[: chunk.n_rows], seqs)
+    if rows.max() >= chunk.n_rows or (chunk.seqs[rows] != seqs).any():
+        raise AssertionError("a seq is not among the rows")  # the database and the view disagree
+    return rows.astype(np.int64)

@@ -48,11 +48,17 @@ def test_digits_are_a_number_first_and_then_a_string(nearlight: Any, fake: Any) 
     assert (first.query.id.num, second.query.id.str) == (7, "007")
 
 
-@pytest.mark.parametrize("words", [[], ["a dog", "--id", "7"]])
-def test_exactly_one_thing_to_look_for(nearlight: Any, words: list[str]) -> None:
-    result = nearlight("search", *words, "-c", "photos")
+def test_at_least_one_thing_to_look_for(nearlight: Any) -> None:
+    result = nearlight("search", "-c", "photos")
     assert result.exit_code == 2
-    assert "exactly one" in result.stderr
+    assert "give at least one" in result.stderr
+
+
+def test_several_things_are_a_mix(nearlight: Any, fake: Any) -> None:
+    assert nearlight("search", "a dog", "--id", "x", "--without", "rain", "-c", "photos").exit_code == 0
+    mix = fake.script.requests("Query")[-1].query.mix
+    assert sorted(example.text or example.id.str for example in mix.positive) == ["a dog", "x"]
+    assert [example.text for example in mix.negative] == ["rain"]
 
 
 def test_nothing_listens(nearlight: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,3 +68,20 @@ def test_nothing_listens(nearlight: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.stdout == ""
     assert "Nothing listens at 127.0.0.1:9" in result.stderr
     assert "nearlight serve" in result.stderr
+
+
+def test_a_filter_is_json(nearlight: Any, fake: Any) -> None:
+    filter = '{"must": [{"field": {"key": "year", "range": {"gte": 2024}}}]}'
+    assert nearlight("search", "a dog", "-c", "photos", "--filter", filter).exit_code == 0
+    [condition] = fake.script.requests("Query")[0].filter.must
+    assert (condition.field.key, condition.field.range.gte) == ("year", 2024.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [("{", 2, "not JSON"), ("[]", 2, "a JSON object"), ('{"musst": []}', 1, "musst")],
+)
+def test_a_filter_that_is_none_is_told(nearlight: Any, text: str, code: int, words: str) -> None:
+    result = nearlight("search", "a dog", "-c", "photos", "--filter", text)
+    assert result.exit_code == code
+    assert words in result.stderr

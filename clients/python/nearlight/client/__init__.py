@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from nearlight.client.values import CollectionInfo as CollectionInfo
     from nearlight.client.values import EmbeddedInput as EmbeddedInput
     from nearlight.client.values import Embeddings as Embeddings
+    from nearlight.client.values import Example as Example
     from nearlight.client.values import Hit as Hit
+    from nearlight.client.values import HitGroup as HitGroup
     from nearlight.client.values import ItemError as ItemError
     from nearlight.client.values import Limits as Limits
     from nearlight.client.values import ModelInfo as ModelInfo
@@ -54,8 +56,10 @@ _HOMES = {
     "Connection": "transport",
     "EmbeddedInput": "values",
     "Embeddings": "values",
+    "Example": "values",
     "Forbidden": "errors",
     "Hit": "values",
+    "HitGroup": "values",
     "InvalidInput": "errors",
     "ItemError": "values",
     "ItemsFailed": "errors",

@@ -8,7 +8,9 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
+from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
 from nearlight.client.streams import EmbedKind, UpsertKind
@@ -19,9 +21,13 @@ from nearlight.client.values import (
     CollectionInfo,
     EmbeddedInput,
     Embeddings,
+    FilterLike,
+    HitGroup,
     Image,
     Input,
+    ItemError,
     ModelInfo,
+    PayloadKind,
     Point,
     PointId,
     QueryOptions,
@@ -30,7 +36,6 @@ from nearlight.client.values import (
     UpsertAck,
     UpsertResult,
 )
-from nearlight.v1.filter_pb2 import Filter
 
 
 class AsyncClient:
@@ -135,6 +140,35 @@ class AsyncClient:
         """Deletes a collection for good; returns how many points went with it."""
         return await self._caller.run(collection_plans.delete_collection(name), timeout)
 
+    async def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
+        """Returns all aliases, each with its collection."""
+        return await self._caller.run(collection_plans.aliases(), timeout)
+
+    async def update_aliases(
+        self,
+        set: Mapping[str, str] | None = None,
+        delete: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Removes the aliases in ``delete``, then makes or moves those in ``set`` (alias → collection).
+
+        All of it happens in one step, or nothing: ``update_aliases({"live": "b", "spare": "a"})`` swaps two.
+        """
+        await self._caller.run(collection_plans.update_aliases(set or {}, delete), timeout)
+
+    async def create_payload_index(
+        self, collection: str, key: str, kind: PayloadKind, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Makes filters on a payload key (dots go into objects) fast; the kind says which values it holds."""
+        return await self._caller.run(collection_plans.create_payload_index(collection, key, kind), timeout)
+
+    async def delete_payload_index(
+        self, collection: str, key: str, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Removes the index of a payload key; filters on it stay right."""
+        return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
+
     # ---- points
 
     async def upsert(
@@ -160,10 +194,45 @@ class AsyncClient:
         return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
 
     async def delete(
-        self, collection: str, ids: Sequence[PointId] | Filter, *, timeout: float | None = None
+        self, collection: str, ids: Sequence[PointId] | FilterLike, *, timeout: float | None = None
     ) -> int:
         """Deletes points by id or by filter; returns how many there were."""
         return await self._caller.run(point_plans.delete(self._caller.server, collection, ids), timeout)
+
+    async def set_payload(
+        self,
+        collection: str,
+        points: Sequence[PointId] | FilterLike,
+        payload: Mapping[str, Any],
+        *,
+        key: str = "",
+        replace: bool = False,
+        timeout: float | None = None,
+    ) -> int:
+        """Sets keys in the payload of points, by id or by filter; returns how many points changed.
+
+        Args:
+            collection: its name.
+            points: ids that do not exist are no error.
+            payload: keys and values; keys not given stay.
+            key: the object in the payload to set them in, dots go deeper; "": the payload itself.
+            replace: that object becomes ``payload``, nothing stays.
+            timeout: seconds for each RPC.
+        """
+        plan = payload_plans.set_payload(self._caller.server, collection, points, payload, key, replace)
+        return await self._caller.run(plan, timeout)
+
+    async def delete_payload(
+        self,
+        collection: str,
+        points: Sequence[PointId] | FilterLike,
+        keys: Sequence[str] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """Removes keys (dots go into objects), by default all, from payloads; returns how many changed."""
+        plan = payload_plans.delete_payload(self._caller.server, collection, points, keys)
+        return await self._caller.run(plan, timeout)
 
     async def get(
         self,
@@ -186,7 +255,7 @@ class AsyncClient:
         page_size: int = 100,
         with_payload: bool | Sequence[str] = True,
         with_vectors: bool = False,
-        filter: Filter | None = None,
+        filter: FilterLike | None = None,
         timeout: float | None = None,
     ) -> AsyncIterator[Record]:
         """Yields every point, page after page."""
@@ -200,11 +269,28 @@ class AsyncClient:
                 return
 
     async def count(
-        self, collection: str, filter: Filter | None = None, *, timeout: float | None = None
+        self, collection: str, filter: FilterLike | None = None, *, timeout: float | None = None
     ) -> int:
         """Returns how many points there are, or how many pass the filter."""
         return await self._caller.run(point_plans.count(collection, filter), timeout)
 
     async def query(self, collection: str, **options: Unpack[QueryOptions]) -> QueryResult:
-        """Returns the points nearest to a text, an image, a vector or a point; see QueryOptions."""
-        return await self._caller.run(point_plans.query(collection, **options), options.get("timeout"))
+        """Returns the points nearest to a text, an image, a vector, a point or a mix; see QueryOptions."""
+        return await self._caller.run(query_plans.query(collection, **options), options.get("timeout"))
+
+    async def query_batch(
+        self, collection: str, queries: Sequence[QueryOptions], *, timeout: float | None = None
+    ) -> list[QueryResult | ItemError]:
+        """Returns the result of each query, or why it failed; far faster than one call for each.
+
+        >>> client.query_batch("photos", [{"text": "a dog"}, {"id": 7, "limit": 3}])
+        """
+        plan = query_plans.query_batch(self._caller.server, collection, queries)
+        return await self._caller.run(plan, timeout)
+
+    async def query_groups(
+        self, collection: str, group_by: str, *, group_size: int = 1, **options: Unpack[QueryOptions]
+    ) -> list[HitGroup]:
+        """Returns the best hits of each value of a payload key (dots go deeper); limit counts groups."""
+        plan = query_plans.query_groups(collection, group_by, group_size, **options)
+        return await self._caller.run(plan, options.get("timeout"))

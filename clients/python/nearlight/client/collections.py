@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from nearlight.client import convert
 from nearlight.client.errors import AlreadyExists, InvalidInput
 from nearlight.client.methods import (
     CREATE_COLLECTION,
+    CREATE_PAYLOAD_INDEX,
     DELETE_COLLECTION,
+    DELETE_PAYLOAD_INDEX,
     GET_COLLECTION,
+    LIST_ALIASES,
     LIST_COLLECTIONS,
+    UPDATE_ALIASES,
 )
 from nearlight.client.plan import Plan, ask
-from nearlight.client.values import CollectionInfo
+from nearlight.client.values import CollectionInfo, PayloadKind
 from nearlight.v1 import collection_pb2
 
 
@@ -67,3 +71,48 @@ def delete_collection(name: str) -> Plan[int]:
     """Deletes a collection; returns how many points went with it."""
     request = collection_pb2.DeleteCollectionRequest(name=convert.text_for_wire(name))
     return int((yield from ask(DELETE_COLLECTION(request))).deleted)
+
+
+def aliases() -> Plan[dict[str, str]]:
+    """Lists the aliases, over all pages, each with its collection."""
+    found: dict[str, str] = {}
+    token = ""
+    while True:
+        page = yield from ask(LIST_ALIASES(collection_pb2.ListAliasesRequest(page_token=token)))
+        found |= {one.alias: one.collection for one in page.aliases}
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def update_aliases(set: Mapping[str, str], delete: Sequence[str]) -> Plan[None]:
+    """Removes aliases, then makes or moves others, in one step."""
+    if isinstance(delete, str):
+        raise InvalidInput(f"delete is one string, {delete!r:.60}; it must be a list of aliases")
+    changes = [collection_pb2.AliasChange(delete=convert.text_for_wire(alias)) for alias in delete]
+    for alias, name in set.items():
+        wanted = collection_pb2.Alias(
+            alias=convert.text_for_wire(alias), collection=convert.text_for_wire(name)
+        )
+        changes.append(collection_pb2.AliasChange(set=wanted))
+    yield from ask(UPDATE_ALIASES(collection_pb2.UpdateAliasesRequest(changes=changes)))
+
+
+def create_payload_index(name: str, key: str, kind: PayloadKind) -> Plan[CollectionInfo]:
+    """Makes filters on a payload key fast."""
+    if kind not in get_args(PayloadKind):
+        raise InvalidInput(f"kind is {kind!r:.60}; it must be one of {', '.join(get_args(PayloadKind))}")
+    request = collection_pb2.CreatePayloadIndexRequest(
+        collection=convert.text_for_wire(name),
+        key=convert.text_for_wire(key),
+        type=f"PAYLOAD_TYPE_{kind}".upper(),
+    )
+    return convert.collection_from_wire((yield from ask(CREATE_PAYLOAD_INDEX(request))))
+
+
+def delete_payload_index(name: str, key: str) -> Plan[CollectionInfo]:
+    """Removes the index of a payload key."""
+    request = collection_pb2.DeletePayloadIndexRequest(
+        collection=convert.text_for_wire(name), key=convert.text_for_wire(key)
+    )
+    return convert.collection_from_wire((yield from ask(DELETE_PAYLOAD_INDEX(request))))

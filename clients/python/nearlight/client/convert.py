@@ -11,13 +11,16 @@ from typing import Any, Literal
 import grpc
 import numpy as np
 import numpy.typing as npt
+from google.protobuf import json_format
 
 from nearlight.client.errors import InvalidInput
 from nearlight.client.files import MAX_IMAGE_FILE_BYTES, read_image_file
 from nearlight.client.values import (
     F32,
     CollectionInfo,
+    FilterLike,
     Hit,
+    HitGroup,
     Image,
     Input,
     ItemError,
@@ -40,6 +43,7 @@ from nearlight.v1 import (
     query_pb2,
     vector_pb2,
 )
+from nearlight.v1.filter_pb2 import Filter
 
 MAX_ID_BYTES = 512
 _FIRST_INDEX = re.compile(r"\[\d+\]")
@@ -140,6 +144,16 @@ def point_for_wire(point: Point) -> point_pb2.PointInput:
     return message
 
 
+def filter_for_wire(filter: FilterLike) -> Filter:
+    """Returns a filter: a message as it is, or read from JSON."""
+    if isinstance(filter, Filter):
+        return filter
+    try:
+        return json_format.ParseDict(dict(filter), Filter())
+    except json_format.ParseError as error:
+        raise InvalidInput(f"filter is not one of filter.proto: {error}") from None
+
+
 def with_payload_for_wire(wanted: bool | Sequence[str]) -> query_pb2.WithPayload:
     """Returns the selector: all, none, or these keys."""
     if isinstance(wanted, bool):
@@ -224,10 +238,18 @@ def hit_from_wire(message: query_pb2.Hit) -> Hit:
     )
 
 
+def group_from_wire(message: query_pb2.HitGroup) -> HitGroup:
+    """Returns a group of hits."""
+    return HitGroup(json.loads(message.key_json), tuple(hit_from_wire(hit) for hit in message.hits))
+
+
 def search_info_from_wire(message: query_pb2.SearchInfo) -> SearchInfo:
     """Returns how a search went."""
     recall = message.estimated_recall if message.HasField("estimated_recall") else None
-    return SearchInfo(message.exact, recall, message.space_id, message.index_kind, message.visible_seq)
+    filtered = message.filtered_count if message.HasField("filtered_count") else None
+    return SearchInfo(
+        message.exact, recall, message.space_id, message.index_kind, message.visible_seq, filtered
+    )
 
 
 def labels_from_wire(message: embedding_pb2.ImageLabels) -> tuple[ScoredLabel, ...]:
@@ -247,6 +269,10 @@ def collection_from_wire(message: collection_pb2.CollectionInfo) -> CollectionIn
         created_unix_ms=message.created_unix_ms,
         metadata=json_from_wire(message.metadata_json),
         aliases=tuple(message.aliases),
+        payload_indexes={
+            index.key: collection_pb2.PayloadType.Name(index.type).removeprefix("PAYLOAD_TYPE_").lower()
+            for index in message.payload_indexes
+        },
     )
 
 
@@ -256,6 +282,7 @@ def limits_from_wire(message: model_pb2.Limits) -> Limits:
     return Limits(
         max_message_bytes=message.max_message_bytes or assumed.max_message_bytes,
         max_batch_inputs=message.max_batch_inputs or assumed.max_batch_inputs,
+        max_batch_queries=message.max_batch_queries or assumed.max_batch_queries,
         max_image_bytes=message.max_image_bytes,
         max_image_pixels=message.max_image_pixels,
         max_text_bytes=message.max_text_bytes,

@@ -70,11 +70,33 @@ DELETE_COLLECTION = Method(
     collection_pb2.DeleteCollectionResponse,
     repeatable=False,
 )
+UPDATE_ALIASES = Method(
+    _C + "UpdateAliases",
+    collection_pb2.UpdateAliasesRequest,
+    collection_pb2.UpdateAliasesResponse,
+    repeatable=False,
+)
+LIST_ALIASES = Method(
+    _C + "ListAliases", collection_pb2.ListAliasesRequest, collection_pb2.ListAliasesResponse
+)
+CREATE_PAYLOAD_INDEX = Method(
+    _C + "CreatePayloadIndex", collection_pb2.CreatePayloadIndexRequest, collection_pb2.CollectionInfo
+)
+DELETE_PAYLOAD_INDEX = Method(
+    _C + "DeletePayloadIndex",
+    collection_pb2.DeletePayloadIndexRequest,
+    collection_pb2.CollectionInfo,
+    repeatable=False,
+)
 
 UPSERT = Method(_P + "Upsert", point_pb2.UpsertRequest, point_pb2.UpsertResponse)
 UPSERT_STREAM = Method(_P + "UpsertStream", point_pb2.UpsertStreamRequest, point_pb2.UpsertStreamResponse)
 DELETE = Method(_P + "Delete", point_pb2.DeleteRequest, point_pb2.DeleteResponse)
+SET_PAYLOAD = Method(_P + "SetPayload", point_pb2.SetPayloadRequest, point_pb2.PayloadResponse)
+DELETE_PAYLOAD = Method(_P + "DeletePayload", point_pb2.DeletePayloadRequest, point_pb2.PayloadResponse)
 GET = Method(_P + "Get", point_pb2.GetRequest, point_pb2.GetResponse)
 SCROLL = Method(_P + "Scroll", point_pb2.ScrollRequest, point_pb2.ScrollResponse)
 COUNT = Method(_P + "Count", point_pb2.CountRequest, point_pb2.CountResponse)
 QUERY = Method(_P + "Query", query_pb2.QueryRequest, query_pb2.QueryResponse)
+QUERY_BATCH = Method(_P + "QueryBatch", query_pb2.QueryBatchRequest, query_pb2.QueryBatchResponse)
+QUERY_GROUPS = Method(_P + "QueryGroups", query_pb2.QueryGroupsRequest, query_pb2.QueryGroupsResponse)

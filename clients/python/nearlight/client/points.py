@@ -1,29 +1,23 @@
-"""Plans of points: write, read, search."""
+"""Plans of points: write and read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
 
 from nearlight.client import convert
 from nearlight.client.batching import batches, room_bytes
-from nearlight.client.errors import InvalidInput
-from nearlight.client.methods import COUNT, DELETE, GET, QUERY, SCROLL, UPSERT
+from nearlight.client.methods import COUNT, DELETE, GET, SCROLL, UPSERT
 from nearlight.client.plan import Plan, Server, ask, sendable, waves
+from nearlight.client.selection import listed, selectors
 from nearlight.client.values import (
-    Hit,
+    FilterLike,
     ItemError,
     Point,
     PointId,
-    QueryOptions,
-    QueryResult,
     Record,
     UpsertResult,
 )
-from nearlight.v1 import point_id_pb2, point_pb2, query_pb2
-from nearlight.v1.filter_pb2 import Filter
-
-DEFAULT_LIMIT = 10
+from nearlight.v1 import point_pb2
 
 
 def upsert(server: Server, collection: str, points: Sequence[Point]) -> Plan[UpsertResult]:
@@ -42,21 +36,12 @@ def upsert(server: Server, collection: str, points: Sequence[Point]) -> Plan[Ups
     return UpsertResult(seq, upserted, tuple(sorted(failed, key=lambda error: error.index)))
 
 
-def delete(server: Server, collection: str, ids: Sequence[PointId] | Filter) -> Plan[int]:
+def delete(server: Server, collection: str, ids: Sequence[PointId] | FilterLike) -> Plan[int]:
     """Deletes by ids or by filter; returns how many points there were."""
-    if isinstance(ids, Filter):
-        request = point_pb2.DeleteRequest(
-            collection=convert.text_for_wire(collection), points=point_pb2.PointSelector(filter=ids)
-        )
-        return int((yield from ask(DELETE(request))).deleted)
-    limits = yield from server.limits_for(len(ids))
+    name = convert.text_for_wire(collection)
     deleted = 0
-    for wave in waves(map(convert.id_for_wire, _listed(ids)), limits.max_batch_inputs):
-        selector = point_pb2.PointSelector(ids=point_id_pb2.PointIds(ids=wave))
-        reply = yield from ask(
-            DELETE(point_pb2.DeleteRequest(collection=convert.text_for_wire(collection), points=selector))
-        )
-        deleted += reply.deleted
+    for selector in (yield from selectors(server, ids)):
+        deleted += (yield from ask(DELETE(point_pb2.DeleteRequest(collection=name, points=selector)))).deleted
     return deleted
 
 
@@ -70,7 +55,7 @@ def get(
     """Reads points by id, in the order of the ids; those that do not exist are left out."""
     limits = yield from server.limits_for(len(ids))
     found: list[Record] = []
-    for wave in waves(map(convert.id_for_wire, _listed(ids)), limits.max_batch_inputs):
+    for wave in waves(map(convert.id_for_wire, listed(ids)), limits.max_batch_inputs):
         rest = wave
         while rest:
             request = point_pb2.GetRequest(
@@ -91,7 +76,7 @@ def scroll_page(
     page_size: int,
     with_payload: bool | Sequence[str],
     with_vectors: bool,
-    filter: Filter | None,
+    filter: FilterLike | None,
 ) -> Plan[tuple[list[Record], str]]:
     """Reads one page; returns it with the cursor of the next one, "" after the last."""
     request = point_pb2.ScrollRequest(
@@ -100,73 +85,16 @@ def scroll_page(
         limit=convert.uint32_for_wire("page_size", page_size),
         with_payload=convert.with_payload_for_wire(with_payload),
         with_vectors=with_vectors,
-        filter=filter,
+        filter=None if filter is None else convert.filter_for_wire(filter),
     )
     reply = yield from ask(SCROLL(request))
     return [convert.record_from_wire(record) for record in reply.records], reply.next_cursor
 
 
-def count(collection: str, filter: Filter | None) -> Plan[int]:
+def count(collection: str, filter: FilterLike | None) -> Plan[int]:
     """Counts the points that pass the filter."""
-    return int(
-        (
-            yield from ask(
-                COUNT(point_pb2.CountRequest(collection=convert.text_for_wire(collection), filter=filter))
-            )
-        ).count
-    )
-
-
-def query(collection: str, **options: Unpack[QueryOptions]) -> Plan[QueryResult]:
-    """Searches; asks again for the rest where the server had to cut a reply that was too large."""
-    request = _query_request(collection, options)
-    hits: list[Hit] = []
-    end = request.offset + request.limit
-    while True:
-        reply = yield from ask(QUERY(request))
-        hits += [convert.hit_from_wire(hit) for hit in reply.hits]
-        stuck = reply.next_offset <= request.offset
-        if not reply.HasField("next_offset") or stuck or reply.next_offset >= end:
-            return QueryResult(tuple(hits), convert.search_info_from_wire(reply.info))
-        request.offset, request.limit = reply.next_offset, end - reply.next_offset
-
-
-def _query_request(collection: str, options: QueryOptions) -> query_pb2.QueryRequest:
-    request = query_pb2.QueryRequest(
+    request = point_pb2.CountRequest(
         collection=convert.text_for_wire(collection),
-        query=_what_to_look_for(options),
-        limit=convert.uint32_for_wire("limit", options.get("limit", DEFAULT_LIMIT)),
-        offset=convert.uint32_for_wire("offset", options.get("offset", 0)),
-        filter=options.get("filter"),
-        score_threshold=options.get("score_threshold"),
-        with_payload=convert.with_payload_for_wire(options.get("with_payload", True)),
-        with_vectors=options.get("with_vectors", False),
-        min_relevance=options.get("min_relevance"),
-        min_seq=options.get("min_seq", 0),
+        filter=None if filter is None else convert.filter_for_wire(filter),
     )
-    if "exact" in options or "recall_target" in options:
-        request.params.exact = options.get("exact", False)
-        if "recall_target" in options:
-            request.params.recall_target = options["recall_target"]
-    return request
-
-
-def _what_to_look_for(options: QueryOptions) -> query_pb2.Query:
-    given = [name for name in ("text", "image", "vector", "id") if name in options]
-    if len(given) != 1:
-        raise InvalidInput(
-            f"a query has {given or 'nothing'} to look for; exactly one of text, image, vector, id"
-        )
-    if "text" in options:
-        return query_pb2.Query(text=convert.text_for_wire(options["text"]))
-    if "image" in options:
-        return query_pb2.Query(image=convert.image_for_wire(options["image"]))
-    if "vector" in options:
-        return query_pb2.Query(vector=convert.vector_for_wire(options["vector"]))
-    return query_pb2.Query(id=convert.id_for_wire(options["id"]))
-
-
-def _listed(ids: Sequence[PointId]) -> Sequence[PointId]:
-    if isinstance(ids, str):
-        raise InvalidInput(f"ids is one string, {ids!r:.60}; it must be a list of ids")
-    return ids
+    return int((yield from ask(COUNT(request))).count)

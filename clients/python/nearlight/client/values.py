@@ -26,6 +26,14 @@ Input: TypeAlias = str | Image
 F32: TypeAlias = npt.NDArray[np.float32]
 
 
+PayloadKind: TypeAlias = Literal["keyword", "integer", "number", "bool", "datetime", "geo"]
+"""What an index on a payload key holds."""
+
+FilterLike: TypeAlias = Filter | Mapping[str, Any]
+"""Conditions on id and payload: a message of filter.proto, or the same as JSON:
+``{"must": [{"field": {"key": "camera.model", "match": {"keyword": "X100"}}}]}``."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemError:
     """Why one item of a list failed while its neighbours went on.
@@ -173,13 +181,14 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SearchInfo:
-    """How a search went: see SearchInfo in query.proto."""
+    """How a search went: see SearchInfo in query.proto. ``filtered_count``: points that passed the filter."""
 
     exact: bool
     estimated_recall: float | None
     space_id: str
     index_kind: str
     visible_seq: int
+    filtered_count: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,9 +208,20 @@ class QueryResult(Sequence[Hit]):
         return self.hits[index]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class HitGroup:
+    """Hits that share a value of a payload key (a string, a number or a bool), best first."""
+
+    value: str | int | float | bool
+    hits: tuple[Hit, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC."""
+    """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC.
+
+    ``payload_indexes``: key → kind.
+    """
 
     name: str
     count: int
@@ -212,6 +232,7 @@ class CollectionInfo:
     created_unix_ms: int
     metadata: dict[str, Any]
     aliases: tuple[str, ...]
+    payload_indexes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +241,7 @@ class Limits:
 
     max_message_bytes: int = 4 * 1024 * 1024
     max_batch_inputs: int = 64
+    max_batch_queries: int = 64
     max_image_bytes: int = 0
     max_image_pixels: int = 0
     max_text_bytes: int = 0
@@ -248,13 +270,34 @@ class ModelInfo:
     limits: Limits
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """What hits of a mix are to be like, or unlike. Exactly one of text, image, vector, id.
+
+    ``weight``: how much it counts beside the others, > 0.
+    """
+
+    text: str | None = None
+    image: Image | None = None
+    vector: npt.ArrayLike | None = None
+    id: PointId | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("text", "image", "vector", "id") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise InvalidInput(f"an example has {given or 'nothing'}; exactly one of text, image, vector, id")
+
+
 class QueryOptions(TypedDict, total=False):
     """Options of ``query``; see QueryRequest in query.proto.
 
     text, image, vector, id: what to look for; exactly one. An image is bytes or a Path.
+    Or like, unlike: examples to look near and to stay away from. strategy: average (default) or best_score.
+    diversity: 0 (best hits) to 1 (most varied), chosen among so many ``candidates``, default 10 * limit.
     limit: hits wanted, default 10. offset: hits skipped first, default 0.
     score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
-    with_vectors: default False. filter: conditions on id and payload. exact: compare every vector.
+    with_vectors: default False. filter: see FilterLike. exact: compare every vector.
     recall_target: 0.5 to 1. min_seq: read your writes. min_relevance: 0 to 1.
     timeout: seconds for each RPC, its retries included; default: the client's.
     """
@@ -263,12 +306,17 @@ class QueryOptions(TypedDict, total=False):
     image: Image
     vector: npt.ArrayLike
     id: PointId
+    like: Sequence[Example]
+    unlike: Sequence[Example]
+    strategy: Literal["average", "best_score"]
+    diversity: float
+    candidates: int
     limit: int
     offset: int
     score_threshold: float
     with_payload: bool | Sequence[str]
     with_vectors: bool
-    filter: Filter
+    filter: FilterLike
     exact: bool
     recall_target: float
     min_seq: int

@@ -4,10 +4,11 @@ import json
 import re
 from typing import Any
 
-from nearlight.server.convert.values import json_bytes, refuse_unbuilt
+from nearlight.server.convert.points import key_of_path
+from nearlight.server.convert.values import check_count, json_bytes, refuse_unbuilt
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
-from nearlight.store import CollectionInfo
+from nearlight.store import AliasChange, CollectionInfo, DeleteAlias, PayloadKind, SetAlias
 from nearlight.v1 import collection_pb2
 
 MAX_METADATA_BYTES = 64 * 1024
@@ -17,19 +18,33 @@ MAX_NAME_CHARS = 128
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
+MAX_ALIAS_CHANGES = 1000
+
+_PAYLOAD_KINDS: dict[collection_pb2.PayloadType, PayloadKind] = {
+    collection_pb2.PAYLOAD_TYPE_KEYWORD: "keyword",
+    collection_pb2.PAYLOAD_TYPE_INTEGER: "integer",
+    collection_pb2.PAYLOAD_TYPE_NUMBER: "number",
+    collection_pb2.PAYLOAD_TYPE_BOOL: "bool",
+    collection_pb2.PAYLOAD_TYPE_DATETIME: "datetime",
+    collection_pb2.PAYLOAD_TYPE_GEO: "geo",
+}
+_PAYLOAD_TYPES = {kind: number for number, kind in _PAYLOAD_KINDS.items()}
+
 _EXACT_KINDS = (collection_pb2.INDEX_KIND_UNSPECIFIED, collection_pb2.INDEX_KIND_EXACT)
 
 
-def check_name(name: str) -> None:
-    """Check the name of a collection to make.
+def check_name(name: str, field: str = "name") -> None:
+    """Check the name of a collection or an alias to make.
 
     Raises:
         InvalidInput: not 1 to 128 of A-Z a-z 0-9 . _ -, or begins with . or -.
     """
     if not _NAME.fullmatch(name):
         shown = f"{len(name)} characters long" if len(name) > MAX_NAME_CHARS else repr(name)
-        reason = f"name is {shown}; the limit is 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 . _ -, not . or - first"
-        raise InvalidInput(reason, field="name")
+        reason = (
+            f"{field} is {shown}; the limit is 1 to {MAX_NAME_CHARS} of A-Z a-z 0-9 . _ -, not . or - first"
+        )
+        raise InvalidInput(reason, field=field)
 
 
 def space_of(request: collection_pb2.CreateCollectionRequest, models: Models) -> tuple[str, int]:
@@ -87,6 +102,39 @@ def metadata_of(data: bytes) -> dict[str, Any]:
     return metadata
 
 
+def alias_changes(request: collection_pb2.UpdateAliasesRequest) -> list[AliasChange]:
+    """What an UpdateAliases asks, checked.
+
+    Raises:
+        InvalidInput: none or too many changes, an empty one, or a bad name.
+    """
+    check_count(len(request.changes), MAX_ALIAS_CHANGES, "changes")
+    changes: list[AliasChange] = []
+    for i, change in enumerate(request.changes):
+        which = change.WhichOneof("change")
+        if which is None:
+            field = f"changes[{i}]"
+            raise InvalidInput(f"{field} is empty; it must hold exactly one of set, delete", field=field)
+        if which == "delete":
+            changes.append(DeleteAlias(change.delete))
+        else:
+            check_name(change.set.alias, f"changes[{i}].set.alias")
+            changes.append(SetAlias(change.set.alias, change.set.collection))
+    return changes
+
+
+def payload_kind_of(payload_type: collection_pb2.PayloadType) -> PayloadKind:
+    """The kind of a payload index to make.
+
+    Raises:
+        InvalidInput: none, or an unknown one.
+    """
+    if payload_type not in _PAYLOAD_KINDS:
+        names = ", ".join(collection_pb2.PayloadType.Name(number) for number in _PAYLOAD_KINDS)
+        raise InvalidInput(f"type is {payload_type}; it must be one of {names}", field="type")
+    return _PAYLOAD_KINDS[payload_type]
+
+
 def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.CollectionInfo:
     """A collection on the wire."""
     model = models.of_space(info.space_id)
@@ -103,4 +151,13 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
         durability=collection_pb2.DURABILITY_FULL,
         index_config=collection_pb2.IndexConfig(kind=collection_pb2.INDEX_KIND_EXACT),
         index=collection_pb2.IndexState(kind=collection_pb2.INDEX_KIND_EXACT, head_points=info.count),
+        payload_indexes=[
+            collection_pb2.PayloadIndex(
+                key=key_of_path(index.path),
+                type=_PAYLOAD_TYPES[index.kind],
+                created_unix_ms=index.created_unix_ms,
+            )
+            for index in info.payload_indexes
+        ],
+        aliases=info.aliases,
     )

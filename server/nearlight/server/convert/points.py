@@ -11,13 +11,14 @@ from nearlight.server.convert.values import (
     json_bytes,
     point_id_message,
     point_id_of,
-    refuse_unbuilt,
     vector_message,
     vector_of,
 )
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.store import Hit, InvalidPoint, Point, PointId, Record, payload_from_json, validate_point
 from nearlight.v1 import point_pb2, query_pb2
+
+MAX_KEY_BYTES = 512
 
 _SETTLED_MODES = (point_pb2.UPSERT_MODE_UNSPECIFIED, point_pb2.UPSERT_MODE_UPSERT)
 
@@ -61,7 +62,7 @@ def new_point(
     field = f"points[{i}]"
     try:
         point_id = point_id_of(message.id, f"{field}.id")
-        payload = _payload_of(message.payload_json, i, limits)
+        payload = payload_of(message.payload_json, f"{field}.payload_json", limits, i)
         return NewPoint(point_id, _source_of(message, field, dim), payload)
     except InvalidInput as error:
         return error
@@ -78,8 +79,18 @@ def _source_of(message: point_pb2.PointInput, field: str, dim: int) -> F32 | Inp
     raise InvalidInput(f"{field} has no source; it must hold vector, image or text", field=field)
 
 
-def _payload_of(data: bytes, i: int, limits: LimitsConfig) -> dict[str, Any]:
-    field = f"points[{i}].payload_json"
+def payload_of(data: bytes, field: str, limits: LimitsConfig, i: int | None = None) -> dict[str, Any]:
+    """A payload, checked.
+
+    Args:
+        data: UTF-8 JSON.
+        field: its name in the request.
+        limits: of the server.
+        i: index of its point, for the error's text.
+
+    Raises:
+        InvalidInput: too big, or not a JSON object.
+    """
     if len(data) > limits.max_payload_bytes:
         reason = f"{field} has {len(data)} bytes; the limit is {limits.max_payload_bytes}"
         raise InvalidInput(reason, field=field)
@@ -97,20 +108,6 @@ def storable(new: NewPoint, vector: F32, i: int) -> Point | InvalidInput:
     except InvalidPoint as error:
         return InvalidInput(str(error), field=error.field)
     return point
-
-
-def selected_ids(selector: point_pb2.PointSelector, limits: LimitsConfig) -> list[PointId]:
-    """The ids a write touches.
-
-    Raises:
-        InvalidInput: nothing selected, or too many.
-        NotBuilt: selected by filter.
-    """
-    refuse_unbuilt(selector, "filter")
-    if selector.WhichOneof("selector") is None:
-        raise InvalidInput("points is empty; it must hold ids or a filter", field="points")
-    check_count(len(selector.ids.ids), limits.max_batch_inputs, "points.ids")
-    return [point_id_of(item, f"points.ids[{i}]") for i, item in enumerate(selector.ids.ids)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +155,23 @@ def key_path(key: str) -> tuple[str, ...]:
     return tuple(parts)
 
 
+def path_of(key: str, field: str) -> tuple[str, ...]:
+    """The parts of a payload key, checked.
+
+    Raises:
+        InvalidInput: empty, or longer than 512 bytes.
+    """
+    n_bytes = len(key.encode())
+    if not 1 <= n_bytes <= MAX_KEY_BYTES:
+        raise InvalidInput(f"{field} has {n_bytes} bytes; the limit is 1 to {MAX_KEY_BYTES}", field=field)
+    return key_path(key)
+
+
+def key_of_path(path: Sequence[str]) -> str:
+    """The payload key of these parts: the inverse of `key_path`."""
+    return ".".join(part.replace("\\", "\\\\").replace(".", "\\.") for part in path)
+
+
 def payload_parts(payload: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
     """The wanted part of a payload."""
     if wanted.include:
@@ -199,10 +213,11 @@ def record_message(record: Record, wanted: Wanted) -> point_pb2.Record:
 
 def hit_message(hit: Hit, wanted: Wanted) -> query_pb2.Hit:
     """A hit on the wire."""
+    vector = hit.vector if wanted.vectors else None
     return query_pb2.Hit(
         id=point_id_message(hit.id),
         score=hit.score,
-        payload_json=b"" if hit.payload is None else json_bytes(payload_parts(hit.payload, wanted)),
-        vector=None if hit.vector is None else vector_message(hit.vector, wanted.dtype),
+        payload_json=json_bytes(payload_parts(hit.payload or {}, wanted)) if wanted.payload else b"",
+        vector=None if vector is None else vector_message(vector, wanted.dtype),
         seq=hit.seq,
     )

@@ -6,14 +6,24 @@ from dataclasses import dataclass
 
 from nearlight.server.call import F32, Input
 from nearlight.server.config import LimitsConfig
-from nearlight.server.convert.points import Wanted, wanted_parts
-from nearlight.server.convert.values import dtype_of, page_size_of, point_id_of, refuse_unbuilt, vector_of
-from nearlight.server.errors import InvalidInput, NotPossible
-from nearlight.store import PointId
+from nearlight.server.convert.filters import wanted_filter
+from nearlight.server.convert.points import Wanted, path_of, wanted_parts
+from nearlight.server.convert.values import (
+    check_count,
+    dtype_of,
+    page_size_of,
+    point_id_of,
+    refuse_unbuilt,
+    vector_of,
+)
+from nearlight.server.errors import InvalidInput, NotBuilt, NotPossible
+from nearlight.store import Filter, PointId
 from nearlight.v1 import point_pb2, query_pb2
 
 DEFAULT_LIMIT = 10
 MAX_SCROLL = 10_000
+MAX_EXAMPLES = 256
+MAX_GROUP_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +31,26 @@ class PointQuery:
     """A query by a point of the collection, which is left out of its own hits."""
 
     id: PointId
+    field: str
 
 
-Target = F32 | Input | PointQuery
+Source = F32 | Input | PointQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What hits are to be like, or unlike, and how much it counts beside others."""
+
+    source: Source
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Variety:
+    """Hits chosen for variety: `diversity` 0 to 1, from so many best ones."""
+
+    diversity: float
+    n_candidates: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +58,26 @@ class QueryWish:
     """A checked query.
 
     Args:
-        target: what to look near.
+        positive: what to look near; one example, but for a mix.
+        negative: what to stay away from.
+        is_best_score: rank by the best positive example; else by the mean of all.
         limit: hits wanted.
         offset: hits skipped.
         score_threshold: least cosine, or None.
         wanted: which parts come back.
+        filter: only points that pass, or None.
+        variety: None: the best hits.
     """
 
-    target: Target
+    positive: tuple[Example, ...]
+    negative: tuple[Example, ...]
+    is_best_score: bool
     limit: int
     offset: int
     score_threshold: float | None
     wanted: Wanted
+    filter: Filter | None
+    variety: Variety | None
 
 
 def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) -> QueryWish:
@@ -58,7 +93,7 @@ def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) 
         NotBuilt: a field that is not built.
         NotPossible: relevance, which no collection has yet.
     """
-    refuse_unbuilt(request, "filter", "autocut", "mmr")
+    refuse_unbuilt(request, "autocut")
     if request.HasField("min_relevance"):
         raise NotPossible(
             "min_relevance needs a calibrated collection; this one is not", field="min_relevance"
@@ -71,27 +106,110 @@ def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) 
     if limit + request.offset > most:
         reason = f"limit + offset is {limit} + {request.offset}; the limit is {most}"
         raise InvalidInput(reason, field="offset")
+    positive, negative, is_best_score = _examples(request.query, dim)
     return QueryWish(
-        target=_target(request.query, dim),
+        positive=positive,
+        negative=negative,
+        is_best_score=is_best_score,
         limit=limit,
         offset=request.offset,
         score_threshold=_threshold(request),
         wanted=wanted_parts(request.with_payload, request.with_vectors, request.dtype),
+        filter=wanted_filter(request),
+        variety=_variety(request, limit, most),
     )
 
 
-def _target(query: query_pb2.Query, dim: int) -> Target:
-    refuse_unbuilt(query, "mix")
-    which = query.WhichOneof("query")
-    if which == "vector":
-        return vector_of(query.vector, "query.vector", dim)
-    if which == "text":
-        return Input("text", query.text, "query.text")
-    if which == "image":
-        return Input("image", query.image, "query.image")
-    if which == "id":
-        return PointQuery(point_id_of(query.id, "query.id"))
-    raise InvalidInput("query is empty; it must hold vector, text, image or id", field="query")
+def _examples(query: query_pb2.Query, dim: int) -> tuple[tuple[Example, ...], tuple[Example, ...], bool]:
+    """Positive and negative examples, and whether the best score counts."""
+    if query.WhichOneof("query") != "mix":
+        return (Example(_source(query, "query", dim)),), (), False
+    mix = query.mix
+    check_count(len(mix.positive) + len(mix.negative), MAX_EXAMPLES, "query.mix.positive and negative")
+    if mix.strategy not in query_pb2.MixStrategy.values():
+        reason = f"query.mix.strategy is {mix.strategy}; it must be 1 (AVERAGE) or 2 (BEST_SCORE)"
+        raise InvalidInput(reason, field="query.mix.strategy")
+    is_best_score = mix.strategy == query_pb2.MIX_STRATEGY_BEST_SCORE
+    positive, negative = (
+        tuple(
+            _example(one, f"query.mix.{name}[{i}]", dim, is_best_score)
+            for i, one in enumerate(getattr(mix, name))
+        )
+        for name in ("positive", "negative")
+    )
+    if is_best_score and not positive:
+        reason = "query.mix.positive is empty; strategy BEST_SCORE needs at least one"
+        raise InvalidInput(reason, field="query.mix.positive")
+    return positive, negative, is_best_score
+
+
+def _example(message: query_pb2.Example, field: str, dim: int, is_best_score: bool) -> Example:
+    source = _source(message, field, dim)
+    weight = message.weight if message.HasField("weight") else 1.0
+    if not (weight > 0 and math.isfinite(weight)):
+        reason = f"{field}.weight is {weight}; it must be above 0, and finite"
+        raise InvalidInput(reason, field=f"{field}.weight")
+    if is_best_score and weight != 1:
+        reason = f"{field}.weight is {weight}; with strategy BEST_SCORE it must be 1"
+        raise InvalidInput(reason, field=f"{field}.weight")
+    return Example(source, weight)
+
+
+def _source(message: query_pb2.Query | query_pb2.Example, field: str, dim: int) -> Source:
+    if message.HasField("vector"):
+        return vector_of(message.vector, f"{field}.vector", dim)
+    if message.HasField("text"):
+        return Input("text", message.text, f"{field}.text")
+    if message.HasField("image"):
+        return Input("image", message.image, f"{field}.image")
+    if message.HasField("id"):
+        return PointQuery(point_id_of(message.id, f"{field}.id"), f"{field}.id")
+    raise InvalidInput(f"{field} is empty; it must hold vector, text, image or id", field=field)
+
+
+def _variety(request: query_pb2.QueryRequest, limit: int, most: int) -> Variety | None:
+    if not request.HasField("mmr"):
+        return None
+    mmr = request.mmr
+    if not 0 <= mmr.diversity <= 1:
+        reason = f"mmr.diversity is {mmr.diversity}; the limit is 0 to 1"
+        raise InvalidInput(reason, field="mmr.diversity")
+    if mmr.candidates and not limit <= mmr.candidates <= most:
+        reason = f"mmr.candidates is {mmr.candidates}; the limit is {limit} (the hits wanted) to {most}"
+        raise InvalidInput(reason, field="mmr.candidates")
+    return Variety(mmr.diversity, max(mmr.candidates or min(10 * limit, most), limit + request.offset))
+
+
+@dataclass(frozen=True, slots=True)
+class GroupsWish:
+    """A checked QueryGroups: the query, the path to group by, and hits in a group."""
+
+    query: QueryWish
+    path: tuple[str, ...]
+    group_size: int
+
+
+def groups_wish(request: query_pb2.QueryGroupsRequest, dim: int, limits: LimitsConfig) -> GroupsWish:
+    """What a QueryGroups asks, checked.
+
+    Raises:
+        InvalidInput: names the field, the value and the limit.
+        NotBuilt: a field that is not built.
+    """
+    query = query_wish(request.query, dim, limits)
+    if query.offset:
+        raise InvalidInput(f"offset is {query.offset}; groups have none, it must be 0", field="query.offset")
+    if query.variety is not None:
+        raise InvalidInput("mmr is set; it does not apply to groups", field="query.mmr")
+    if query.is_best_score:
+        raise NotBuilt(
+            "query.mix.strategy BEST_SCORE is not built for groups", field="query.query.mix.strategy"
+        )
+    size = page_size_of(request.group_size, default=1, largest=MAX_GROUP_SIZE, field="group_size")
+    if query.limit * size > limits.max_query_limit:
+        reason = f"limit * group_size is {query.limit} * {size}; the limit is {limits.max_query_limit}"
+        raise InvalidInput(reason, field="group_size")
+    return GroupsWish(query, path_of(request.group_by, "group_by"), size)
 
 
 def _threshold(request: query_pb2.QueryRequest) -> float | None:
@@ -105,26 +223,28 @@ def _threshold(request: query_pb2.QueryRequest) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class PageWish:
-    """A checked Scroll: the last id seen (None: from the start), points wanted, and which parts of them."""
+    """A checked Scroll: the last id seen (None: from the start), how many points, which parts and points."""
 
     after: PointId | None
     limit: int
     wanted: Wanted
+    filter: Filter | None
 
 
 def page_wish(request: point_pb2.ScrollRequest) -> PageWish:
     """What a Scroll asks, checked.
 
     Raises:
-        InvalidInput: a limit above 10,000, or a cursor that is not ours.
-        NotBuilt: filter or order.
+        InvalidInput: a limit above 10,000, a cursor that is not ours, or a bad filter.
+        NotBuilt: order.
     """
-    refuse_unbuilt(request, "filter", "order_by")
+    refuse_unbuilt(request, "order_by")
     dtype_of(request.dtype, "dtype")
     return PageWish(
         after=_id_of_cursor(request.cursor) if request.cursor else None,
         limit=page_size_of(request.limit, default=100, largest=MAX_SCROLL, field="limit"),
         wanted=wanted_parts(request.with_payload, request.with_vectors, request.dtype),
+        filter=wanted_filter(request),
     )
 
 

@@ -1,10 +1,10 @@
-"""`nearlight collections list|info|create|delete`."""
+"""`nearlight collections list|info|create|delete|aliases|index-payload`."""
 
 from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -17,10 +17,12 @@ from nearlight.client.commands.terminal import (
     connected,
     print_json,
     print_table,
+    printable,
 )
 
 if TYPE_CHECKING:
     from nearlight.client import CollectionInfo
+    from nearlight.client.values import PayloadKind
 
 app = typer.Typer(
     help="List, show, create and delete collections.",
@@ -119,6 +121,70 @@ def delete(
         print_json({"name": name, "deleted": deleted})
     else:
         typer.echo(f"deleted {name} with {deleted} points")
+
+
+@app.command()
+def aliases(
+    changes: Annotated[
+        list[str] | None, typer.Argument(metavar="[ALIAS=COLLECTION]...", show_default=False)
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="Alias to remove.")] = None,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the aliases, once those given were made, moved or removed: all in one step, or none.
+
+    **Examples**
+
+    - `nearlight collections aliases`
+    - `nearlight collections aliases live=photos-2026 previous=photos-2025`
+    - `nearlight collections aliases --remove previous`
+    """
+    wanted: dict[str, str] = {}
+    for change in changes or []:
+        alias, equals, name = change.partition("=")
+        if not (alias and equals and name):
+            raise typer.BadParameter(f"{printable(change)} is not of the form ALIAS=COLLECTION")
+        wanted[alias] = name
+    with connected(server, token, tls_ca) as client:
+        if wanted or remove:
+            client.update_aliases(wanted, remove or [])
+        found = client.aliases()
+    if as_json:
+        print_json(found)
+    else:
+        print_table(["alias", "collection"], list(found.items()))
+
+
+@app.command("index-payload")
+def index_payload(
+    name: NameArgument,
+    key: Annotated[str, typer.Argument(help="Payload key; dots go into objects.", show_default=False)],
+    kind: Annotated[
+        str, typer.Option(help="Its values: keyword, integer, number, bool, datetime or geo.")
+    ] = "keyword",
+    drop: Annotated[bool, typer.Option("--drop", help="Remove the index instead.")] = False,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make filters on a payload key fast.
+
+    **Examples**
+
+    - `nearlight collections index-payload photos tags`
+    - `nearlight collections index-payload photos year --kind integer`
+    - `nearlight collections index-payload photos tags --drop`
+    """
+    with connected(server, token, tls_ca) as client:
+        if drop:
+            one = client.delete_payload_index(name, key)
+        else:
+            one = client.create_payload_index(name, key, cast("PayloadKind", kind))
+    show(one, as_json)
 
 
 def show(one: CollectionInfo, as_json: bool) -> None:

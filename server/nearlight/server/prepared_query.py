@@ -1,0 +1,169 @@
+"""A query that has its vectors: what it asks of the store, and what becomes of the hits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from nearlight.server.call import F32, StageTimes
+from nearlight.server.convert.queries import Example, GroupsWish, PointQuery, QueryWish
+from nearlight.server.stopwatch import Stopwatch
+from nearlight.store import (
+    Collection,
+    CollectionInfo,
+    Filter,
+    Hit,
+    HitGroup,
+    PointId,
+    diverse,
+    mean_direction,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """What the store is asked for; queries that ask alike are searched together."""
+
+    is_best_score: bool
+    limit: int
+    offset: int
+    score_threshold: float | None
+    payload: bool
+    vectors: bool
+    filter: Filter | None
+
+
+class _Options(TypedDict):
+    """What all searches of the store take."""
+
+    limit: int
+    offset: int
+    score_threshold: float | None
+    with_payload: bool
+    with_vectors: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedQuery:
+    """A query with its vectors.
+
+    Args:
+        info: of the collection when it was asked.
+        wish: the query.
+        positive: (P, D); but for a best score the one vector to look near.
+        negative: (N, D); none but for a best score.
+        left_out: ids of the examples that are points: no hits.
+        fetch: what to ask the store for.
+        times: what making the vectors took.
+        watch: since it came.
+    """
+
+    info: CollectionInfo
+    wish: QueryWish
+    positive: F32
+    negative: F32
+    left_out: frozenset[PointId]
+    fetch: Fetch
+    times: StageTimes
+    watch: Stopwatch
+
+    def shaped(self, hits: list[Hit]) -> list[Hit]:
+        """The hits wanted of those fetched."""
+        wish = self.wish
+        if not self.left_out and wish.variety is None:
+            return hits
+        hits = [hit for hit in hits if hit.id not in self.left_out]
+        end = wish.offset + wish.limit
+        if wish.variety is None:
+            return hits[wish.offset : end]
+        hits = hits[: wish.variety.n_candidates]
+        scores = np.array([hit.score for hit in hits], np.float32)  # (M,)
+        vectors = np.array([hit.vector for hit in hits], np.float32).reshape(
+            len(hits), self.info.dim
+        )  # (M, D)
+        return [hits[i] for i in diverse(scores, vectors, end, wish.variety.diversity)[wish.offset :]]
+
+
+def prepared(
+    info: CollectionInfo, wish: QueryWish, rows: F32, times: StageTimes, watch: Stopwatch
+) -> PreparedQuery:
+    """A query and the vectors (P + N, D) of its examples.
+
+    Raises:
+        InvalidQuery: the examples cancel out.
+    """
+    positive, negative = rows[: len(wish.positive)], rows[len(wish.positive) :]
+    left_out = frozenset(
+        example.source.id
+        for example in (*wish.positive, *wish.negative)
+        if isinstance(example.source, PointQuery)
+    )
+    is_as_given = len(positive) == len(rows) == 1
+    if not (wish.is_best_score or is_as_given):
+        direction = mean_direction(positive, negative, _weights(wish.positive), _weights(wish.negative))
+        positive, negative = direction[np.newaxis], negative[:0]
+    fetch = _fetch(wish, len(left_out))
+    return PreparedQuery(info, wish, positive, negative, left_out, fetch, times, watch)
+
+
+def _weights(examples: Sequence[Example]) -> F32:
+    return np.array([example.weight for example in examples], np.float32)
+
+
+def _fetch(wish: QueryWish, n_left_out: int) -> Fetch:
+    """As many more as may be left out, and candidates where variety counts."""
+    limit, offset = wish.limit, wish.offset
+    if wish.variety is not None or n_left_out:
+        limit, offset = offset + limit, 0
+    if wish.variety is not None:
+        limit = wish.variety.n_candidates
+    return Fetch(
+        wish.is_best_score,
+        limit + n_left_out,
+        offset,
+        wish.score_threshold,
+        wish.wanted.payload,
+        wish.wanted.vectors or wish.variety is not None,
+        wish.filter,
+    )
+
+
+def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> tuple[list[list[Hit]], int | None]:
+    """The hits of queries that fetch alike, and how many points passed the filter, None without one."""
+    fetch = queries[0].fetch
+    options = _Options(
+        limit=fetch.limit,
+        offset=fetch.offset,
+        score_threshold=fetch.score_threshold,
+        with_payload=fetch.payload,
+        with_vectors=fetch.vectors,
+    )
+    n_matching: int | None = None
+    if fetch.is_best_score:
+        found = []
+        for query in queries:
+            hits, n = collection.search_best_score(query.positive, query.negative, fetch.filter, **options)
+            found.append(hits)
+            n_matching = None if fetch.filter is None else n
+    else:
+        vectors = np.concatenate([query.positive for query in queries])  # (Q, D)
+        if fetch.filter is None:
+            found = collection.search(vectors, **options)
+        else:
+            found, n_matching = collection.search_matching(vectors, fetch.filter, **options)
+    return [query.shaped(hits) for query, hits in zip(queries, found, strict=True)], n_matching
+
+
+def groups_of(collection: Collection, query: PreparedQuery, wish: GroupsWish) -> list[HitGroup]:
+    """The best hits of each value of a payload key."""
+    return collection.search_groups(
+        query.positive[0],
+        wish.path,
+        n_groups=wish.query.limit,
+        group_size=wish.group_size,
+        filter=wish.query.filter,
+        left_out=query.left_out,
+        score_threshold=wish.query.score_threshold,
+        with_vectors=wish.query.wanted.vectors,
+    )

@@ -1,0 +1,198 @@
+"""Searching a collection: the view finds rows, the database says what they are, at one commit."""
+
+import json
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from nearlight.store import rows
+from nearlight.store.exact import Found, Scanner
+from nearlight.store.filters.conditions import Filter, Path
+from nearlight.store.filters.matching import matching_seqs
+from nearlight.store.grouping import HitGroup, grouped
+from nearlight.store.points import I64, Hit, PointId
+from nearlight.store.readers import Readers
+from nearlight.store.rows import Place
+from nearlight.store.view import ReadView
+from nearlight.store.writer import Writer
+
+_MAX_REMEMBERED = 16
+_MAX_REMEMBERED_SEQS = 4_000_000  # 32 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the collections of one store share."""
+
+    writer: Writer
+    readers: Readers
+    scanner: Scanner
+
+
+Scan: TypeAlias = Callable[[ReadView], list[Found]]
+"""Finds the rows of each query in a view."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """One committed state of a collection."""
+
+    connection: sqlite3.Connection
+    view: ReadView
+    last_seq: int
+
+
+class Searcher:
+    """Searches one collection.
+
+    Args:
+        place: where its rows are.
+        shared: of the store.
+        current: the view and the last seq; read while no write is being published.
+        check_here: raises where the collection is gone.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        shared: Shared,
+        current: Callable[[], tuple[ReadView, int]],
+        check_here: Callable[[], None],
+    ) -> None:
+        self._place = place
+        self._writer = shared.writer
+        self._readers = shared.readers
+        self._current = current
+        self._check_here = check_here
+        self._matches = Matches(place)
+
+    def search(self, scan: Scan, with_payload: bool) -> list[list[Hit]]:
+        """What a scan finds among all points."""
+        view, _ = self._current()
+        found = scan(view)
+        with self._readers.snapshot() as connection:
+            hits = self._hits(connection, found, with_payload)
+        if hits is not None:
+            return hits
+        # A hit was replaced or deleted since: take view and database at the same commit.
+        with ExitStack() as held:
+            state = self._state(held)
+            return self._search_state(state, state.view, scan, with_payload)
+
+    def search_matching(self, scan: Scan, filter: Filter, with_payload: bool) -> tuple[list[list[Hit]], int]:
+        """What a scan finds among the points that pass, and how many pass.
+
+        They are counted first; the exact search over them then returns all that were asked for and exist.
+        """
+        with ExitStack() as held:
+            state = self._state(held)
+            seqs = self._matches.of(state, filter)
+            return self._search_state(state, _only(state.view, seqs), scan, with_payload), len(seqs)
+
+    def search_groups(
+        self, scan_for: Callable[[int], Scan], among: Filter, path: Path, n_groups: int, group_size: int
+    ) -> list[HitGroup]:
+        """The best groups among the points that pass, all in one state.
+
+        Args:
+            scan_for: gives the scan for so many hits of one query.
+            among: which points take part.
+            path: of the value to group by.
+            n_groups: at most so many.
+            group_size: at most so many hits in each.
+        """
+        with ExitStack() as held:
+            state = self._state(held)
+
+            def best(limit: int, passing: Filter) -> list[Hit]:
+                view = _only(state.view, self._matches.of(state, passing))
+                return self._search_state(state, view, scan_for(limit), True)[0]
+
+            return grouped(best, among, path, n_groups, group_size)
+
+    def count_matching(self, filter: Filter) -> int:
+        """How many points pass."""
+        with ExitStack() as held:
+            return len(self._matches.of(self._state(held), filter))
+
+    def _state(self, held: ExitStack) -> State:
+        """The database and the view at the same commit, for as long as `held` is."""
+        with self._writer.publishing:
+            connection = held.enter_context(self._readers.snapshot())
+            return State(connection, *self._current())
+
+    def _search_state(self, state: State, view: ReadView, scan: Scan, with_payload: bool) -> list[list[Hit]]:
+        hits = self._hits(state.connection, scan(view), with_payload)
+        self._check_here()  # of a collection that is gone the rows go bit by bit
+        if hits is None:
+            raise AssertionError("view and database differ at the same commit")
+        return hits
+
+    def _hits(
+        self, connection: sqlite3.Connection, found: list[Found], with_payload: bool
+    ) -> list[list[Hit]] | None:
+        """The hits of every query, or None when a row is no longer stored."""
+        stored = rows.by_seqs(connection, self._place, _all_seqs(found))
+        try:
+            return [_hits_of(one, stored, with_payload) for one in found]
+        except KeyError:
+            return None
+
+
+class Matches:
+    """Which points pass a filter, remembered for the filters last used until the collection changes."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[Filter, I64] = OrderedDict()
+        self._last_seq = -1
+
+    def of(self, state: State, filter: Filter) -> I64:
+        """The seqs that pass in this state, ascending."""
+        with self._lock:
+            if self._last_seq == state.last_seq and filter in self._remembered:
+                self._remembered.move_to_end(filter)
+                return self._remembered[filter]
+        seqs = matching_seqs(state.connection, self._place.collection_id, filter)
+        with self._lock:
+            if state.last_seq > self._last_seq:
+                self._remembered.clear()
+                self._last_seq = state.last_seq
+            if state.last_seq == self._last_seq:
+                self._remembered[filter] = seqs
+                self._forget()
+        return seqs
+
+    def _forget(self) -> None:
+        while len(self._remembered) > _MAX_REMEMBERED or (
+            sum(map(len, self._remembered.values())) > _MAX_REMEMBERED_SEQS
+        ):
+            self._remembered.popitem(last=False)
+
+
+def _only(view: ReadView, seqs: I64) -> ReadView:
+    return view if len(seqs) == view.n_alive else view.only(seqs)
+
+
+def _hits_of(found: Found, stored: dict[int, tuple[PointId, str]], with_payload: bool) -> list[Hit]:
+    return [
+        Hit(
+            id=stored[seq][0],
+            score=score,
+            payload=json.loads(stored[seq][1]) if with_payload else None,
+            vector=None if found.vectors is None else found.vectors[i],
+            seq=seq,
+        )
+        for i, (seq, score) in enumerate(zip(found.seqs.tolist(), found.scores.tolist(), strict=True))
+    ]
+
+
+def _all_seqs(found: list[Found]) -> I64:
+    return np.unique(np.concatenate([np.empty(0, np.int64), *(one.seqs for one in found)]))
