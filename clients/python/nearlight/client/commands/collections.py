@@ -13,6 +13,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -37,6 +39,8 @@ def list_all(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the collections.
@@ -46,7 +50,7 @@ def list_all(
     - `nearlight collections list`
     - `nearlight collections list --json`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         found = client.collections()
     if as_json:
         print_json([as_document(one) for one in found])
@@ -61,6 +65,8 @@ def info(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one collection.
@@ -70,7 +76,7 @@ def info(
     - `nearlight collections info photos`
     - `nearlight collections info photos --json | jq .count`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         show(client.collection(name), as_json)
 
 
@@ -81,6 +87,8 @@ def create(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create an empty collection.
@@ -90,7 +98,7 @@ def create(
     - `nearlight collections create photos`
     - `nearlight collections create photos --model nearlight-tiny`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         show(client.create_collection(name, model=model), as_json)
 
 
@@ -101,6 +109,8 @@ def delete(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a collection and its points, for good.
@@ -110,7 +120,7 @@ def delete(
     - `nearlight collections delete photos`
     - `nearlight collections delete photos --yes`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         if not yes:
             count = client.collection(name).count
             typer.confirm(f"Delete collection {name!r} with {count} points for good?", abort=True, err=True)

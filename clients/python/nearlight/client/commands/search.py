@@ -13,6 +13,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -39,6 +41,8 @@ def search(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find images by words, by an image, or by a point.
@@ -54,7 +58,7 @@ def search(
     options: QueryOptions = {"limit": limit}
     if score_threshold is not None:
         options["score_threshold"] = score_threshold
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         if text is not None:
             options["text"] = text
             found = client.query(collection, **options)
