@@ -49,6 +49,9 @@ def serve(
     allow_anonymous: Annotated[
         bool | None, typer.Option("--allow-anonymous", help="Listen beyond this machine without tokens.")
     ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of Prometheus metrics, or off. Default: 127.0.0.1:9464.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. Default: info.")
     ] = None,
@@ -88,6 +91,7 @@ def serve(
         "security.tokens_file": tokens_file,
         "security.allow_plaintext": allow_plaintext or None,
         "security.allow_anonymous": allow_anonymous or None,
+        "metrics.listen": metrics,
         "log.level": log_level,
         "log.format": log_format,
     }

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nearlight.server.config_metrics import MetricsConfig
 from nearlight.server.config_section import Count, check_host_and_port, is_loopback, split_commas
 from nearlight.server.config_section import Section as _Section
 from nearlight.server.config_security import CallersConfig, SecurityConfig
@@ -140,6 +141,7 @@ class ServerConfig(BaseSettings):
     engine: EngineConfig = EngineConfig()
     security: SecurityConfig = SecurityConfig()
     callers: CallersConfig = CallersConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
     @field_validator("bundles", mode="before")

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.health import Health
 from nearlight.server.log import get_logger
+from nearlight.server.metrics import observe
 from nearlight.server.security.access import Access, Identity
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.status import code_of, status_of
@@ -53,15 +54,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_OPEN_TO_ALL):
             return handler
+        write = observe.timed_reply(handler.response_serializer)
         # Messages come as bytes and are read inside, so that a broken one gets a proper status too.
         if handler.response_streaming:
             serve = self._streaming(handler.stream_stream, handler.request_deserializer, method)
-            return grpc.stream_stream_rpc_method_handler(serve, None, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(serve, None, write)
         serve = self._unary(handler.unary_unary, handler.request_deserializer, method)
-        return grpc.unary_unary_rpc_method_handler(serve, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(serve, None, write)
 
     def _unary(self, serve: Any, parse: Parse, method: str) -> Any:
         async def unary(content: bytes, context: Context) -> Any:
+            observe.request(method, len(content))
             async with self._around(method, context, len(content)):
                 if not iscoroutinefunction(serve):
                     raise NotBuilt(f"{method} is not built in this server")
@@ -72,6 +75,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _streaming(self, serve: Any, parse: Parse, method: str) -> Any:
         async def parsed(contents: AsyncIterator[bytes], identity: Identity) -> AsyncIterator[Any]:
             async for content in contents:
+                observe.request(method, len(content))
                 await self._callers.message(identity.name, len(content))
                 yield _parsed(content, parse, method)
 
@@ -101,26 +105,30 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Whatever is logged on the way of this call says whose it is.
         structlog.contextvars.bind_contextvars(request_id=request_id)
         counts = not method.startswith(_WITHOUT_PHASE)
-        begun = False
+        # Neither answered nor failed: the caller went away and the call was cancelled.
+        begun, status = False, "CANCELLED"
         try:
             identity = self._access.admit(method, metadata, context)
             call = call.bind(caller=identity.name)
             if counts:
                 self._health.begin_call()
                 begun = True
-            with self._callers.call(identity.name, n_bytes):
+            with self._callers.call(identity.name, n_bytes), observe.call_in_flight():
                 yield identity
-            call.debug("call", status="OK", ms=_ms_since(started))
+            status = "OK"
+            call.debug("call", status=status, ms=_ms_since(started))
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            code = code_of(error).name
-            if code == "INTERNAL":
-                call.error("call failed", status=code, ms=_ms_since(started), exc_info=True)
+            status = code_of(error).name
+            observe.rejected(error)
+            if status == "INTERNAL":
+                call.error("call failed", status=status, ms=_ms_since(started), exc_info=True)
             else:
-                call.info("call refused", status=code, ms=_ms_since(started), reason=str(error))
+                call.info("call refused", status=status, ms=_ms_since(started), reason=str(error))
             await context.abort_with_status(rpc_status.to_status(status_of(error)))
         finally:
+            observe.call_ended(method, status, time.monotonic() - started)
             if begun:
                 self._health.end_call()
 

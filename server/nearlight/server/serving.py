@@ -21,6 +21,8 @@ from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnus
 from nearlight.server.health import Health, Phase
 from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.log import get_logger
+from nearlight.server.metrics.endpoint import MetricsEndpoint
+from nearlight.server.metrics.state import State
 from nearlight.server.model_service import ModelService
 from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
@@ -68,6 +70,8 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._pool: DecodePool | None = None
         self._catalog: Catalog | None = None
+        self._metrics: MetricsEndpoint | None = None
+        self.metrics_address = ""
 
     async def start(self) -> None:
         """Take calls; returns when every model is warm.
@@ -86,6 +90,7 @@ class Server:
             server = _grpc_server(self._config, self._health)
             self._add_services(server, self._catalog, Embedder(self._pool))
             self.address = _bind(server, self._config)
+            self._show_metrics(store)
             await self._health.enter(Phase.LOADING)
             await server.start()
             self._grpc = server
@@ -94,7 +99,8 @@ class Server:
             await self._close(grace_s=0)
             raise
         await self._health.enter(Phase.SERVING)
-        log.info("serving", address=self.address, models=[model.name for model in self._models.all()])
+        names = [model.name for model in self._models.all()]
+        log.info("serving", address=self.address, metrics=self.metrics_address or "off", models=names)
 
     async def stop(self) -> None:
         """Drain: say NOT_SERVING, refuse new calls, let those in flight finish, end."""
@@ -134,12 +140,33 @@ class Server:
             names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
 
+    def _show_metrics(self, store: Store) -> None:
+        """Open the metrics port.
+
+        Raises:
+            AddressUnusable: it was asked for and cannot be opened. One that nobody asked for is done without.
+        """
+        config = self._config
+        address = config.metrics.address(picks_port=config.listen.endswith(":0"))
+        if address is None:
+            return
+        try:
+            state = State(self._models, self._health, store, config.data_folder)
+            self._metrics = MetricsEndpoint(address, state)
+            self.metrics_address = self._metrics.address
+        except AddressUnusable as error:
+            if config.metrics.listen != "auto":
+                raise
+            log.warning("without metrics", reason=str(error))
+
     async def _close(self, grace_s: float) -> None:
         if self._grpc:
             await self._grpc.stop(grace_s)
         await asyncio.to_thread(self._close_stages)
 
     def _close_stages(self) -> None:
+        if self._metrics:
+            self._metrics.close()
         if self._pool:
             self._pool.close()
         self._models.close()
