@@ -246,6 +246,7 @@ class ModelInfo:
     description: str
     metrics: dict[str, Any]
     limits: Limits
+    threads: int = 0
 
 
 class QueryOptions(TypedDict, total=False):
