@@ -91,9 +91,15 @@ def test_a_bundle_that_is_not_there_is_said() -> None:
 
 
 @pytest.mark.usefixtures("_entry_point")
-def test_the_bench_measures_both_and_draws(tiny_bundle: Path, address: str, tmp_path: Path) -> None:
+def test_the_bench_measures_both_and_draws(
+    tiny_bundle: Path, address: str, images: list[bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(images):
+        (tmp_path / "images" / f"{number}.png").write_bytes(image)
     words = ["mix", "--server", address, "--bundle", str(tiny_bundle), "--seconds", "0.4", "--json"]
     words += ["--in-flight", "1,4", "--rates", "0.5x,30", "--png", str(tmp_path / "load.png")]
+    words += ["--images", str(tmp_path / "images")]
     ran = CliRunner().invoke(app, words)
     assert ran.exit_code == 0, ran.output
     document = json.loads(ran.stdout)
