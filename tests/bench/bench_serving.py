@@ -12,7 +12,6 @@ image (client included): it tells the same on a busy machine.
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import platform
@@ -22,29 +21,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 import pyarrow.parquet as pq
 
 from nearlight.bundle.folder import Bundle
-from nearlight.bundle.image import ImageLimits, load_pixels
 from nearlight.bundle.registry import find_bundle
+from nearlight.client import Connection
+from nearlight.client.bench.load import closed_loop
+from nearlight.client.bench.results import Answer
+from nearlight.client.bench.target import asking, requests_of
 from nearlight.server.config import ServerConfig
+from nearlight.server.limit import InProcessLimit
 from nearlight.v1 import embedding_pb2, embedding_pb2_grpc, input_pb2
 
-F32 = npt.NDArray[np.float32]
 COMMAND = [sys.executable, "-c", "from nearlight.server.command import app; app()"]
-METHOD = "/nearlight.v1.EmbeddingService/Embed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,67 +89,27 @@ class Clock:
         return own + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class InProcess:
-    """The limit: decode ahead in threads, run full batches.
-
-    Args:
-        bundle: what the server serves too.
-        config: for the same threads and batch size.
-    """
-
-    def __init__(self, bundle: Bundle, config: ServerConfig) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = config.engine.session_threads
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            str(bundle.image_path), options, providers=["CPUExecutionProvider"]
-        )
-        self._spec = bundle.manifest.towers.image.preprocess
-        self._pool = ThreadPoolExecutor(config.engine.preparing_threads)
-        self._batch = config.batching.max_images
-
-    def embed(self, images: list[bytes]) -> F32:
-        rows = np.stack(list(self._pool.map(self._decode, images)))  # (B, H, W, 3)
-        vectors: F32 = self._session.run(None, {"pixels": rows})[0]
-        return vectors
-
-    def run(self, images: list[bytes], seconds: float) -> Side:
-        endless = itertools.cycle(images)
-        ahead = deque(self._pool.submit(self._decode, next(endless)) for _ in range(2 * self._batch))
-        done, clock = 0, Clock()
-        while clock.wall_s < seconds:
-            rows = np.stack([ahead.popleft().result() for _ in range(self._batch)])  # (B, H, W, 3)
-            ahead.extend(self._pool.submit(self._decode, next(endless)) for _ in range(self._batch))
-            self._session.run(None, {"pixels": rows})
-            done += self._batch
-        side = clock.side(done)
-        for future in ahead:
-            future.result()
-        return side
-
-    def _decode(self, image: bytes) -> npt.NDArray[np.uint8]:
-        return load_pixels(image, self._spec, ImageLimits())
+def run_limit(limit: InProcessLimit, images: list[bytes], seconds: float) -> Side:
+    """The bundle in this process: decoded ahead in threads, full batches."""
+    clock = Clock()
+    done, _ = limit.run(images, seconds)
+    return clock.side(done)
 
 
 async def ask_server(server: "Server", requests: list[bytes], seconds: float, in_flight: int) -> Side:
     """Closed loop: `in_flight` callers, each asks again as soon as it is answered."""
-    endless = itertools.cycle(requests)
     done, clock = 0, Clock(server.pid)
+    async with asking(Connection(server.address), requests) as ask:
 
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        # Requests are encoded before: the client's work is not the server's.
-        embed: Any = channel.unary_unary(METHOD, response_deserializer=embedding_pb2.EmbedResponse.FromString)
-
-        async def caller() -> None:
+        async def counted() -> Answer:
             nonlocal done
-            while clock.wall_s < seconds:
-                reply = await embed(next(endless))
-                if reply.errors:
-                    raise RuntimeError(f"the server failed: {reply.errors[0].message}")
-                done += 1
+            answer = await ask()
+            if answer.failures:
+                raise RuntimeError(f"the server failed: {answer.failures[0]}")
+            done += 1
+            return answer
 
-        await asyncio.gather(*(caller() for _ in range(in_flight)))
+        await closed_loop(counted, in_flight=in_flight, seconds=seconds)
     return clock.side(done)
 
 
@@ -164,7 +121,7 @@ class Server:
     pid: int
 
 
-def check_same(address: str, images: list[bytes], local: InProcess) -> float:
+def check_same(address: str, images: list[bytes], local: InProcessLimit) -> float:
     """Least cosine between the server's vectors and those made here."""
     with grpc.insecure_channel(address, options=[("grpc.max_send_message_length", -1)]) as channel:
         stub = embedding_pb2_grpc.EmbeddingServiceStub(channel)  # type: ignore[no-untyped-call]
@@ -207,20 +164,17 @@ def measure(
 ) -> dict[str, object]:
     """Interleave both sides; a document of every round and the medians."""
     config = ServerConfig()
-    local = InProcess(bundle, config)
-    requests = [
-        embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(image=image)]).SerializeToString()
-        for image in images
-    ]
+    local = InProcessLimit(bundle, config)
+    requests = requests_of(images, 1, "", use_cache=False)
     load = os.getloadavg()[0]
     table = []
     with running_server(bundle.path) as server:
         cosine = check_same(server.address, images[:32], local)
         for number in range(rounds + 1):
             # Who goes first changes, so that a drift of the machine favours neither.
-            first = local.run(images, seconds) if number % 2 else None
+            first = run_limit(local, images, seconds) if number % 2 else None
             served = asyncio.run(ask_server(server, requests, seconds, in_flight))
-            limit = first or local.run(images, seconds)
+            limit = first or run_limit(local, images, seconds)
             if number:  # the first round warms both
                 table.append(row(limit, served))
     return {

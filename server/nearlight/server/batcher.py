@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearlight.server.call import Call, Embedded, Row, Work
+from nearlight.server.call import Call, Embedded, Lane, Row, Work
 from nearlight.server.engine import Encoder
 from nearlight.server.errors import ModelFailure, NotReady, ServerError
 from nearlight.server.fair_queue import FairQueue
 from nearlight.server.log import get_logger
+from nearlight.server.metrics import observe
 from nearlight.server.threads import start_stage_thread
 
 log = get_logger(__name__)
@@ -74,6 +75,10 @@ class Batcher:
         """Forget the waiting rows of a call that nobody reads any more."""
         with self._changed:
             self._queue.discard_call(call)
+
+    def waiting(self, lane: Lane) -> int:
+        """Rows that wait in a lane."""
+        return len(self._queue)
 
     def close(self) -> None:
         """Finish the running batch, refuse the rest, end both threads."""
@@ -169,6 +174,7 @@ class Batcher:
             self._encode(works[half:], rows[half:])
             return
         infer_ms = (time.monotonic() - started) * 1e3
+        observe.batch(self.name, rows, infer_ms / 1e3)
         is_finite = np.isfinite(np.sum(vectors, axis=1))  # (B,)
         for i, work in enumerate(works):
             work.call.times.cover(queue_ms=(started - work.ready_at) * 1e3, infer_ms=infer_ms)

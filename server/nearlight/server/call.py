@@ -16,6 +16,8 @@ from nearlight.server.errors import Abandoned, ServerError, TooLate
 F32 = npt.NDArray[np.float32]
 Row = npt.NDArray[np.uint8 | np.int64]
 TowerKind = Literal["image", "text"]
+Lane = Literal["interactive"]
+LANES: tuple[Lane, ...] = ("interactive",)
 
 _arrivals = itertools.count()
 

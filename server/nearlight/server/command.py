@@ -40,6 +40,18 @@ def serve(
     tls_client_ca: Annotated[
         Path | None, typer.Option(help="PEM authorities that sign client certificates.")
     ] = None,
+    tokens_file: Annotated[
+        Path | None, typer.Option(help="Tokens that are let in, as `nearlight token new` writes them.")
+    ] = None,
+    allow_plaintext: Annotated[
+        bool | None, typer.Option("--allow-plaintext", help="Listen beyond this machine without TLS.")
+    ] = None,
+    allow_anonymous: Annotated[
+        bool | None, typer.Option("--allow-anonymous", help="Listen beyond this machine without tokens.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="HOST:PORT of Prometheus metrics, or off. Default: 127.0.0.1:9464.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. Default: info.")
     ] = None,
@@ -51,9 +63,11 @@ def serve(
     """Serve models and collections over gRPC, until SIGTERM or Ctrl-C.
 
     Every setting can stand in a TOML file (--config) or in the environment, as NEARLIGHT_SERVE_LISTEN or
-    NEARLIGHT_SERVE_LIMITS__MAX_IMAGE_BYTES. Flags win over the environment, that over the file. Tokens:
-    NEARLIGHT_SERVE_SECURITY__TOKENS, with commas between them, each of at least 16 characters (no flag: other
-    users of the machine could read it).
+    NEARLIGHT_SERVE_LIMITS__MAX_IMAGE_BYTES. Flags win over the environment, that over the file.
+
+    Beyond this machine a server listens only with TLS and with tokens or client certificates, unless told
+    otherwise. Tokens: --tokens-file, or NEARLIGHT_SERVE_SECURITY__TOKENS with commas between them, each of at
+    least 16 characters (no flag: other users of the machine could read it).
 
     Exit codes: 0 stopped, 2 configuration, 3 bundle, 4 data folder, 5 address.
 
@@ -61,7 +75,7 @@ def serve(
 
     - `nearlight serve`
     - `nearlight serve --bundle ./my-bundle --data ./data --listen 127.0.0.1:50051`
-    - `nearlight serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --config server.toml`
+    - `nearlight serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --tokens-file tokens`
     - `nearlight serve --set batching.max_images=8 --set limits.max_image_bytes=8000000 --print-config`
     """
     given: dict[str, Any] = {
@@ -74,6 +88,10 @@ def serve(
         "security.tls_cert_file": tls_cert,
         "security.tls_key_file": tls_key,
         "security.tls_client_ca_file": tls_client_ca,
+        "security.tokens_file": tokens_file,
+        "security.allow_plaintext": allow_plaintext or None,
+        "security.allow_anonymous": allow_anonymous or None,
+        "metrics.listen": metrics,
         "log.level": log_level,
         "log.format": log_format,
     }

@@ -7,21 +7,20 @@ In the environment a key is NEARLIGHT_SERVE_<KEY>, and NEARLIGHT_SERVE_<SECTION>
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nearlight.server.config_metrics import MetricsConfig
+from nearlight.server.config_section import Count, check_host_and_port, is_loopback, split_commas
+from nearlight.server.config_section import Section as _Section
+from nearlight.server.config_security import CallersConfig, SecurityConfig
 from nearlight.server.threads import cpu_budget
 
 ENV_PREFIX = "NEARLIGHT_SERVE_"
 ENV_NESTING = "__"
 MIB = 1024 * 1024
 
-Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LimitsConfig(_Section):
@@ -109,49 +108,6 @@ class EngineConfig(_Section):
         return self.decode_threads or cpu_budget()
 
 
-class SecurityConfig(_Section):
-    """Who may call, and how the wire is protected.
-
-    Args:
-        tls_cert_file: PEM chain of the server; switches TLS on, with tls_key_file.
-        tls_key_file: PEM key of the server.
-        tls_client_ca_file: PEM of the authorities that sign client certificates; switches mutual TLS on.
-        tokens: a call must carry `authorization: Bearer <one of these>`; none: every caller is let in.
-        reflection: whether callers may list services and messages.
-    """
-
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    tls_client_ca_file: Path | None = None
-    tokens: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    reflection: bool = True
-
-    @field_validator("tokens", mode="before")
-    @classmethod
-    def _split_tokens(cls, value: Any) -> Any:
-        return _split_commas(value)
-
-    @field_validator("tokens")
-    @classmethod
-    def _no_empty_token(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if any(len(token.get_secret_value()) < 16 for token in value):
-            raise ValueError("a token is shorter than 16 characters")
-        return value
-
-    @model_validator(mode="after")
-    def _key_and_certificate_together(self) -> "SecurityConfig":
-        if (self.tls_cert_file is None) != (self.tls_key_file is None):
-            raise ValueError("tls_cert_file and tls_key_file go together; one of them is missing")
-        if self.tls_client_ca_file and not self.tls_cert_file:
-            raise ValueError("tls_client_ca_file needs tls_cert_file and tls_key_file")
-        return self
-
-    @property
-    def has_tls(self) -> bool:
-        """Whether the wire is encrypted."""
-        return self.tls_cert_file is not None
-
-
 class LogConfig(_Section):
     """What is logged to stderr. At `debug` every call has a line with its timings."""
 
@@ -184,32 +140,21 @@ class ServerConfig(BaseSettings):
     batching: BatchingConfig = BatchingConfig()
     engine: EngineConfig = EngineConfig()
     security: SecurityConfig = SecurityConfig()
+    callers: CallersConfig = CallersConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
 
     @field_validator("bundles", mode="before")
     @classmethod
     def _split_bundles(cls, value: Any) -> Any:
-        return _split_commas(value)
+        return split_commas(value)
 
     @field_validator("listen")
     @classmethod
     def _has_host_and_port(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if value.startswith("unix:/"):
-            return value
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"{value!r} is not HOST:PORT with a port of 0 to 65535")
-        return value
+        return value if value.startswith("unix:/") else check_host_and_port(value)
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        host = self.listen.rpartition(":")[0].strip("[]")
-        return self.listen.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _split_commas(value: Any) -> Any:
-    """The environment has no lists: "a,b" means two."""
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
+        return is_loopback(self.listen)

@@ -16,6 +16,7 @@ from nearlight.server.call import Call, Input, Prepared, Work
 from nearlight.server.errors import InvalidInput, ModelFailure, NotReady, ServerError
 from nearlight.server.fair_queue import FairQueue
 from nearlight.server.log import get_logger
+from nearlight.server.metrics import observe
 from nearlight.server.threads import start_stage_thread
 
 log = get_logger(__name__)
@@ -156,6 +157,7 @@ def text_preparation(
         width = next(width for width in widths if width >= len(row))
         tokens = np.full(width, tower.pad_id, np.int64)  # (L,)
         tokens[: len(row)] = row
+        observe.padding(len(row), width)
         return Prepared(tokens, truncated)
 
     return prepare

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nearlight.server.call import F32, Call, Input, Outcome, StageTimes, Work
 from nearlight.server.decode import DecodePool
 from nearlight.server.errors import NotPossible, NotReady, ServerError
+from nearlight.server.metrics import observe
 from nearlight.server.models import LoadedModel, Tower
 from nearlight.server.patience import Patience
 
@@ -70,6 +71,7 @@ class Embedder:
 
     def _forget(self, call: Call, towers: Sequence[tuple[Tower, int]], patience: Patience) -> None:
         """Drop what still waits: nothing, unless the caller left or its deadline passed."""
+        observe.embedded([tower.name.rpartition("/")[2] for tower, _ in towers], call.times)
         call.cancel()
         self._pool.discard(call)
         for tower, n in towers:

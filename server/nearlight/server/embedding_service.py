@@ -25,6 +25,7 @@ from nearlight.server.errors import NotPossible
 from nearlight.server.health import Health
 from nearlight.server.in_order import in_order
 from nearlight.server.log import get_logger
+from nearlight.server.metrics import observe
 from nearlight.server.models import Models
 from nearlight.server.patience import Patience, patience_of
 from nearlight.server.status import INTERNAL_MESSAGE, message_of
@@ -88,6 +89,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         if scoring is None or "text" not in model.towers:
             raise NotPossible(f"model {model.name!r} has no text tower: it cannot compare images with labels")
         prototypes, were_cached = await self._prototypes.get(model, wish.prompts)
+        observe.cache("labels", hit=were_cached)
         embeddings = await self._embedder.embed(model, wish.images, patience)
         vectors = [o.vector if isinstance(o, Embedded) else None for o in embeddings.outcomes]
         scores = score_labels(vectors, prototypes, scoring, wish.multi_label)
@@ -109,6 +111,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         outcomes: list[Outcome] = [next(answers) if isinstance(item, Input) else item for item in inputs]
         if request.HasField("truncate") and not request.truncate:
             outcomes = without_truncated(outcomes, model)
+        observe.inputs_answered(outcomes)
         response = embed_response(request, outcomes, model)
         response.timings.CopyFrom(timings(watch.ms, embeddings.times))
         return response
@@ -121,6 +124,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         try:
             reply.result.CopyFrom(await self._embed(request.batch, patience))
         except Exception as error:
+            observe.rejected(error)
             if message_of(error) == INTERNAL_MESSAGE:
                 log.error("a batch of a stream failed", sequence=request.sequence, exc_info=True)
             reply.error.CopyFrom(batch_error(error))

@@ -9,6 +9,7 @@ ServerError
 ├── Unauthenticated   no token, or a wrong one
 ├── Forbidden         a good token without the right
 ├── Overloaded        the queue is full; carries the delay after which to retry
+│   └── OverCallerLimit  one caller asks for more than its share
 ├── TooLate           the caller's deadline passed
 ├── Abandoned         the caller went away
 ├── NotReady          loading, draining, or a stage is dead
@@ -75,6 +76,10 @@ class Overloaded(ServerError):
     def __init__(self, message: str, retry_delay_s: float) -> None:
         super().__init__(message)
         self.retry_delay_s = retry_delay_s
+
+
+class OverCallerLimit(Overloaded):
+    """One caller asks for more than it may: too many calls at once, or too fast."""
 
 
 class TooLate(ServerError):

@@ -1,27 +1,30 @@
-"""Around every call: readiness, tokens, the mapping of errors to status, one log line."""
+"""Around every call: readiness, tokens, limits, the mapping of errors to status, figures, one log line."""
 
-import hmac
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from nearlight.server.errors import InvalidInput, NotBuilt, Unauthenticated
+from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.health import Health
 from nearlight.server.log import get_logger
+from nearlight.server.metrics import observe
+from nearlight.server.security.access import Access, Identity
+from nearlight.server.security.callers import CallerLimits
 from nearlight.server.status import code_of, status_of
 
 log = get_logger(__name__)
 
 _OPEN_TO_ALL = "/grpc.health.v1.Health/"
 _WITHOUT_PHASE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
-_BEARER = "bearer "
+_REQUEST_ID = "x-request-id"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Parse = Callable[[bytes], Any]
@@ -32,12 +35,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         health: knows whether calls are taken, and counts them.
-        tokens: bearer tokens that are let in; none: everyone is.
+        access: knows who may call.
+        callers: knows how much each may ask for.
     """
 
-    def __init__(self, health: Health, tokens: Sequence[str]) -> None:
+    def __init__(self, health: Health, access: Access, callers: CallerLimits) -> None:
         self._health = health
-        self._tokens = [token.encode() for token in tokens]
+        self._access = access
+        self._callers = callers
 
     async def intercept_service(
         self,
@@ -49,16 +54,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_OPEN_TO_ALL):
             return handler
+        write = observe.timed_reply(handler.response_serializer)
         # Messages come as bytes and are read inside, so that a broken one gets a proper status too.
         if handler.response_streaming:
             serve = self._streaming(handler.stream_stream, handler.request_deserializer, method)
-            return grpc.stream_stream_rpc_method_handler(serve, None, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(serve, None, write)
         serve = self._unary(handler.unary_unary, handler.request_deserializer, method)
-        return grpc.unary_unary_rpc_method_handler(serve, None, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(serve, None, write)
 
     def _unary(self, serve: Any, parse: Parse, method: str) -> Any:
         async def unary(content: bytes, context: Context) -> Any:
-            async with self._around(method, context):
+            observe.request(method, len(content))
+            async with self._around(method, context, len(content)):
                 if not iscoroutinefunction(serve):
                     raise NotBuilt(f"{method} is not built in this server")
                 return await serve(_parsed(content, parse, method), context)
@@ -66,58 +73,64 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return unary
 
     def _streaming(self, serve: Any, parse: Parse, method: str) -> Any:
-        async def parsed(contents: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async def parsed(contents: AsyncIterator[bytes], identity: Identity) -> AsyncIterator[Any]:
             async for content in contents:
+                observe.request(method, len(content))
+                await self._callers.message(identity.name, len(content))
                 yield _parsed(content, parse, method)
 
         async def streaming(contents: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async with self._around(method, context):
+            async with self._around(method, context, None) as identity:
                 if not isasyncgenfunction(serve):
                     raise NotBuilt(f"{method} is not built in this server")
-                async with aclosing(serve(parsed(contents), context)) as replies:
+                async with aclosing(serve(parsed(contents, identity), context)) as replies:
                     async for reply in replies:
                         yield reply
 
         return streaming
 
     @asynccontextmanager
-    async def _around(self, method: str, context: Context) -> AsyncIterator[None]:
-        """Count, time and log the call; turn what it raises into a status."""
+    async def _around(self, method: str, context: Context, n_bytes: int | None) -> AsyncIterator[Identity]:
+        """Count, time and log the call; turn what it raises into a status.
+
+        Args:
+            method: full name.
+            context: of the call.
+            n_bytes: of the request, None for a stream.
+        """
         started = time.monotonic()
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
-        call = log.bind(method=method, request_id=_request_id(metadata), peer=context.peer())
+        request_id = _request_id(metadata)
+        call = log.bind(method=method, request_id=request_id, peer=context.peer())
+        # Whatever is logged on the way of this call says whose it is.
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         counts = not method.startswith(_WITHOUT_PHASE)
-        begun = False
+        # Neither answered nor failed: the caller went away and the call was cancelled.
+        begun, status = False, "CANCELLED"
         try:
-            self._authenticate(metadata)
+            identity = self._access.admit(method, metadata, context)
+            call = call.bind(caller=identity.name)
             if counts:
                 self._health.begin_call()
                 begun = True
-            yield
-            call.debug("call", status="OK", ms=_ms_since(started))
+            with self._callers.call(identity.name, n_bytes), observe.call_in_flight():
+                yield identity
+            status = "OK"
+            call.debug("call", status=status, ms=_ms_since(started))
         except grpc.aio.AbortError:
             raise
         except Exception as error:
-            code = code_of(error).name
-            if code == "INTERNAL":
-                call.error("call failed", status=code, ms=_ms_since(started), exc_info=True)
+            status = code_of(error).name
+            observe.rejected(error)
+            if status == "INTERNAL":
+                call.error("call failed", status=status, ms=_ms_since(started), exc_info=True)
             else:
-                call.info("call refused", status=code, ms=_ms_since(started), reason=str(error))
+                call.info("call refused", status=status, ms=_ms_since(started), reason=str(error))
             await context.abort_with_status(rpc_status.to_status(status_of(error)))
         finally:
+            observe.call_ended(method, status, time.monotonic() - started)
             if begun:
                 self._health.end_call()
-
-    def _authenticate(self, metadata: dict[str, Any]) -> None:
-        if not self._tokens:
-            return
-        given = str(metadata.get("authorization", ""))
-        if not given:
-            raise Unauthenticated("no token: send the metadata `authorization: Bearer <token>`")
-        token = given[len(_BEARER) :].encode() if given.lower().startswith(_BEARER) else b""
-        # Compare with all of them, always: how long it takes must not tell which one was near.
-        if not sum(hmac.compare_digest(token, known) for known in self._tokens):
-            raise Unauthenticated("the token is not known here")
 
 
 def _parsed(content: bytes, parse: Parse, method: str) -> Any:
@@ -134,7 +147,7 @@ def _parsed(content: bytes, parse: Parse, method: str) -> Any:
 
 def _request_id(metadata: dict[str, Any]) -> str:
     """The caller's own id for the request, for the log, or a new one."""
-    given = str(metadata.get("x-request-id", ""))[:64]
+    given = str(metadata.get(_REQUEST_ID, ""))[:64]
     return given if given.isprintable() and given else uuid.uuid4().hex[:12]
 
 

@@ -25,6 +25,7 @@ class LocalServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self.address = ""
+        self.metrics_address = ""
         self._config = config
         self._loop = asyncio.new_event_loop()
         self._stopping: asyncio.Event | None = None
@@ -67,7 +68,7 @@ class LocalServer:
         self._stopping = asyncio.Event()
         server = Server(self._config)
         await server.start()
-        self.address = server.address
+        self.address, self.metrics_address = server.address, server.metrics_address
         self._ready.set()
         await self._stopping.wait()
         await server.stop()

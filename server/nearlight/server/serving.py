@@ -13,7 +13,7 @@ from nearlight.bundle.folder import Bundle
 from nearlight.server.catalog import Catalog
 from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
-from nearlight.server.config import SecurityConfig, ServerConfig
+from nearlight.server.config import ServerConfig
 from nearlight.server.decode import DecodePool
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
@@ -21,10 +21,16 @@ from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnus
 from nearlight.server.health import Health, Phase
 from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.log import get_logger
+from nearlight.server.metrics.endpoint import MetricsEndpoint
+from nearlight.server.metrics.state import State
 from nearlight.server.model_service import ModelService
 from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
 from nearlight.server.querier import Querier
+from nearlight.server.security.access import Access
+from nearlight.server.security.callers import CallerLimits
+from nearlight.server.security.tls import ServerTls
+from nearlight.server.security.tokens import Tokens
 from nearlight.server.upserter import Upserter
 from nearlight.store import Store, StoreError
 from nearlight.v1 import (
@@ -64,6 +70,8 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._pool: DecodePool | None = None
         self._catalog: Catalog | None = None
+        self._metrics: MetricsEndpoint | None = None
+        self.metrics_address = ""
 
     async def start(self) -> None:
         """Take calls; returns when every model is warm.
@@ -73,7 +81,7 @@ class Server:
         Raises:
             StartError: one line that says what is wrong.
         """
-        warn_if_open(self._config)
+        refuse_if_open(self._config)
         try:
             bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
             store = await asyncio.to_thread(open_store, self._config.data_folder)
@@ -82,6 +90,7 @@ class Server:
             server = _grpc_server(self._config, self._health)
             self._add_services(server, self._catalog, Embedder(self._pool))
             self.address = _bind(server, self._config)
+            self._show_metrics(store)
             await self._health.enter(Phase.LOADING)
             await server.start()
             self._grpc = server
@@ -90,7 +99,8 @@ class Server:
             await self._close(grace_s=0)
             raise
         await self._health.enter(Phase.SERVING)
-        log.info("serving", address=self.address, models=[model.name for model in self._models.all()])
+        names = [model.name for model in self._models.all()]
+        log.info("serving", address=self.address, metrics=self.metrics_address or "off", models=names)
 
     async def stop(self) -> None:
         """Drain: say NOT_SERVING, refuse new calls, let those in flight finish, end."""
@@ -130,12 +140,33 @@ class Server:
             names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
 
+    def _show_metrics(self, store: Store) -> None:
+        """Open the metrics port.
+
+        Raises:
+            AddressUnusable: it was asked for and cannot be opened. One that nobody asked for is done without.
+        """
+        config = self._config
+        address = config.metrics.address(picks_port=config.listen.endswith(":0"))
+        if address is None:
+            return
+        try:
+            state = State(self._models, self._health, store, config.data_folder)
+            self._metrics = MetricsEndpoint(address, state)
+            self.metrics_address = self._metrics.address
+        except AddressUnusable as error:
+            if config.metrics.listen != "auto":
+                raise
+            log.warning("without metrics", reason=str(error))
+
     async def _close(self, grace_s: float) -> None:
         if self._grpc:
             await self._grpc.stop(grace_s)
         await asyncio.to_thread(self._close_stages)
 
     def _close_stages(self) -> None:
+        if self._metrics:
+            self._metrics.close()
         if self._pool:
             self._pool.close()
         self._models.close()
@@ -155,23 +186,43 @@ def open_store(folder: Path) -> Store:
         raise DataFolderUnusable(str(error)) from error
 
 
-def warn_if_open(config: ServerConfig) -> None:
-    """Say loudly when strangers may read the wire or call."""
+def refuse_if_open(config: ServerConfig) -> None:
+    """Strangers may read the wire, or call, only where that was asked for in so many words.
+
+    Raises:
+        ConfigError: the server would listen beyond this machine without TLS, or let everyone call.
+    """
     if config.is_loopback:
         return
-    if not config.security.has_tls:
-        log.warning(
-            "listening beyond this machine WITHOUT TLS: everyone on the way can read it", listen=config.listen
+    security, missing = config.security, []
+    if not security.has_tls and not security.allow_plaintext:
+        missing.append(
+            "without TLS everyone on the way can read it: give --tls-cert and --tls-key, "
+            "or say --allow-plaintext"
         )
-    if not config.security.tokens and not config.security.tls_client_ca_file:
+    if not security.knows_callers and not security.allow_anonymous:
+        missing.append(
+            "without tokens everyone may call: give --tokens-file (see `nearlight token new`) "
+            "or --tls-client-ca, or say --allow-anonymous"
+        )
+    if missing:
+        raise ConfigError(f"{config.listen} is open to other machines; " + "; ".join(missing))
+    if not security.has_tls:
+        log.warning("listening beyond this machine WITHOUT TLS", listen=config.listen)
+    if not security.knows_callers:
         log.warning("listening beyond this machine WITHOUT tokens: everyone may call", listen=config.listen)
 
 
 def _grpc_server(config: ServerConfig, health: Health) -> grpc.aio.Server:
-    """A gRPC server without services yet."""
-    tokens = [token.get_secret_value() for token in config.security.tokens]
+    """A gRPC server without services yet.
+
+    Raises:
+        ConfigError: the file of tokens is wrong.
+    """
+    security = config.security
+    tokens = Tokens([token.get_secret_value() for token in security.tokens], security.tokens_file)
     return grpc.aio.server(
-        interceptors=[CallInterceptor(health, tokens)],
+        interceptors=[CallInterceptor(health, Access(tokens), CallerLimits(config.callers))],
         options=[
             ("grpc.max_receive_message_length", config.limits.max_message_bytes),
             ("grpc.max_send_message_length", config.limits.max_message_bytes),
@@ -183,10 +234,10 @@ def _grpc_server(config: ServerConfig, health: Health) -> grpc.aio.Server:
 
 def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
     """Bind the address; returns it with the port that was picked."""
-    credentials = _credentials(config.security)
+    tls = ServerTls(config.security) if config.security.has_tls else None
     try:
-        if credentials:
-            port = server.add_secure_port(config.listen, credentials)
+        if tls:
+            port = server.add_secure_port(config.listen, tls.credentials())
         else:
             port = server.add_insecure_port(config.listen)
     except RuntimeError:
@@ -199,23 +250,3 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
             "choose another with --listen (port 0 picks a free one)"
         )
     return f"{config.listen.rpartition(':')[0]}:{port}"
-
-
-def _credentials(security: SecurityConfig) -> grpc.ServerCredentials | None:
-    if not (security.tls_cert_file and security.tls_key_file):
-        return None
-    key, certificate = _read_pem(security.tls_key_file), _read_pem(security.tls_cert_file)
-    authorities = _read_pem(security.tls_client_ca_file) if security.tls_client_ca_file else None
-    return grpc.ssl_server_credentials(
-        [(key, certificate)], root_certificates=authorities, require_client_auth=authorities is not None
-    )
-
-
-def _read_pem(file: Path) -> bytes:
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    if b"-----BEGIN " not in content:
-        raise ConfigError(f"{file} is not PEM: it holds no -----BEGIN line")
-    return content

@@ -23,6 +23,9 @@ SUMMARIES = {
     "embed": "Turn images and texts into vectors, saved as .npy.",
     "collections": "List, show, create and delete collections.",
     "models": "List the models a server has loaded.",
+    "bench": "Measure a server under load, next to what the machine does without it.",
+    "stats": "Watch a server at work: rates, latencies, batches, queues, memory.",
+    "token": "Make the bearer tokens that a server lets in.",
     "train": "Train an encoder.",
     "evaluate": "Measure a run or a bundle: zero-shot accuracy, or retrieval both ways.",
     "export": "Turn a trained or public model into a bundle, after proving that both give the same vectors.",
@@ -37,6 +40,7 @@ EXTRAS = {
     "export": "export",
     "index": "parquet",
     "serve": "server",
+    "token": "server",
     "train": "train",
 }
 

@@ -268,6 +268,7 @@ class ModelInfo:
     description: str
     metrics: dict[str, Any]
     limits: Limits
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

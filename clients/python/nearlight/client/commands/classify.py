@@ -13,6 +13,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -39,6 +41,8 @@ def classify(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Label images with any words.
@@ -54,7 +58,7 @@ def classify(
     options: ClassifyOptions = {"labels": read_labels(labels, labels_file), "top_k": top_k, "model": model}
     if template:
         options["templates"] = template
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         results = client.classify(files, **options)
     if as_json:
         print_json([as_document(file, result) for file, result in zip(files, results, strict=True)])

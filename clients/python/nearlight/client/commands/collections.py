@@ -13,6 +13,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -39,6 +41,8 @@ def list_all(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the collections.
@@ -48,7 +52,7 @@ def list_all(
     - `nearlight collections list`
     - `nearlight collections list --json`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         found = client.collections()
     if as_json:
         print_json([as_document(one) for one in found])
@@ -63,6 +67,8 @@ def info(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one collection.
@@ -72,7 +78,7 @@ def info(
     - `nearlight collections info photos`
     - `nearlight collections info photos --json | jq .count`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         show(client.collection(name), as_json)
 
 
@@ -83,6 +89,8 @@ def create(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Create an empty collection.
@@ -92,7 +100,7 @@ def create(
     - `nearlight collections create photos`
     - `nearlight collections create photos --model nearlight-tiny`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         show(client.create_collection(name, model=model), as_json)
 
 
@@ -103,6 +111,8 @@ def delete(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a collection and its points, for good.
@@ -112,7 +122,7 @@ def delete(
     - `nearlight collections delete photos`
     - `nearlight collections delete photos --yes`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         if not yes:
             count = client.collection(name).count
             typer.confirm(f"Delete collection {name!r} with {count} points for good?", abort=True, err=True)
@@ -132,6 +142,8 @@ def aliases(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the aliases, once those given were made, moved or removed: all in one step, or none.
@@ -148,7 +160,7 @@ def aliases(
         if not (alias and equals and name):
             raise typer.BadParameter(f"{printable(change)} is not of the form ALIAS=COLLECTION")
         wanted[alias] = name
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         if wanted or remove:
             client.update_aliases(wanted, remove or [])
         found = client.aliases()
@@ -169,6 +181,8 @@ def index_payload(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make filters on a payload key fast.
@@ -179,7 +193,7 @@ def index_payload(
     - `nearlight collections index-payload photos year --kind integer`
     - `nearlight collections index-payload photos tags --drop`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         if drop:
             one = client.delete_payload_index(name, key)
         else:

@@ -13,6 +13,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -33,6 +35,8 @@ def embed(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Turn images and texts into vectors, saved as .npy.
@@ -48,7 +52,7 @@ def embed(
     sources = [image_or_text(word) for word in inputs]
     if not out.parent.is_dir():  # said before the work, not after it
         raise typer.BadParameter(f"cannot write {out}: there is no folder {out.parent}")
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         result = client.embed(sources, model=model)
     save(out, result.vectors)
     count, dim = result.vectors.shape

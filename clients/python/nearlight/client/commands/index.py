@@ -15,6 +15,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -46,6 +48,8 @@ def index(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a folder or a parquet file of images into a collection.
@@ -68,7 +72,7 @@ def index(
         images = open_source(source, image_column, id_column)
     except SourceError as error:
         raise typer.BadParameter(str(error)) from None
-    with connected(server, token, tls_ca, max_attempts=12) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key, max_attempts=12) as client:
         client.models(timeout=3.0)  # a server that is not there is noticed soon
         client.create_collection(collection, model=model, exist_ok=True)
         run, seconds, stopped_by = index_images(

@@ -9,6 +9,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -20,6 +22,8 @@ def models(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the models a server has loaded.
@@ -29,7 +33,7 @@ def models(
     - `nearlight models`
     - `nearlight models --server 10.0.0.5:50051 --json`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         found = client.models()
     if as_json:
         print_json([dataclasses.asdict(model) for model in found])

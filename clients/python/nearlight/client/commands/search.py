@@ -14,6 +14,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -53,6 +55,8 @@ def search(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find images by words, by an image, or by a point.
@@ -78,7 +82,7 @@ def search(
         options["diversity"] = diversity
     if filter_json is not None:
         options["filter"] = read_filter(filter_json)
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         found = search_by(
             client, collection, sources(text, image, without or []), point_id, options, group_by
         )

@@ -35,6 +35,18 @@ TlsCaOption = Annotated[
         "--tls-ca", envvar="NEARLIGHT_TLS_CA", help="PEM file of the authority to trust; means TLS."
     ),
 ]
+TlsCertOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert",
+        envvar="NEARLIGHT_TLS_CERT",
+        help="PEM file of your own certificate, for a server that asks for one; means TLS.",
+    ),
+]
+TlsKeyOption = Annotated[
+    Path | None,
+    typer.Option("--tls-key", envvar="NEARLIGHT_TLS_KEY", help="PEM file of the key of --tls-cert."),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")
 ]
@@ -42,13 +54,21 @@ CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Name 
 
 
 @contextmanager
-def connected(server: str, token: str | None, tls_ca: Path | None, max_attempts: int = 6) -> Iterator[Client]:
+def connected(
+    server: str,
+    token: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    max_attempts: int = 6,
+) -> Iterator[Client]:
     """Gives a client; ends the command with a message where a call fails, and quietly on Ctrl-C."""
     from nearlight.client import Client, Connection, NearlightError, RetryPolicy, Tls
 
     address = server.removeprefix("https://").removeprefix("http://").rstrip("/")
-    tls = Tls(ca=tls_ca) if tls_ca or server.startswith("https://") else None
+    wants_tls = tls_ca or tls_cert or tls_key or server.startswith("https://")
     try:
+        tls = Tls(ca=tls_ca, certificate=tls_cert, key=tls_key) if wants_tls else None
         retry = RetryPolicy(max_attempts=max_attempts)
         with Client(Connection(address, token=token, tls=tls, retry=retry)) as client:
             yield client

@@ -1,0 +1,91 @@
+"""The figures that are looked up when they are asked for: queues, models, the store, the process."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from nearlight.server.call import LANES
+from nearlight.server.health import Health, Phase
+from nearlight.server.models import LoadedModel, Models
+from nearlight.store import Store, StoreError
+
+
+class State(Collector):
+    """Asks a running server.
+
+    Args:
+        models: loaded.
+        health: of the server.
+        store: open.
+        data_folder: where the store's files are.
+    """
+
+    def __init__(self, models: Models, health: Health, store: Store, data_folder: Path) -> None:
+        self._models = models
+        self._health = health
+        self._store = store
+        self._data_folder = data_folder
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: registering must not ask."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the thread of a scrape."""
+        models = self._models.all()
+        is_serving = self._health.phase is Phase.SERVING and all(model.is_alive for model in models)
+        yield GaugeMetricFamily(
+            "nearlight_serving", "1 while calls are taken and every model works.", value=float(is_serving)
+        )
+        yield _models(models)
+        yield _queues(models)
+        yield from self._collections()
+        yield GaugeMetricFamily(
+            "nearlight_store_bytes", "Size of the files of the data folder.", value=_size(self._data_folder)
+        )
+
+    def _collections(self) -> Iterator[Metric]:
+        points = GaugeMetricFamily("nearlight_collection_points", "Points.", labels=["collection"])
+        try:
+            for info in self._store.collections():
+                points.add_metric([info.name], info.count)
+        except StoreError:  # it is being closed
+            return
+        yield points
+
+
+def _models(models: list[LoadedModel]) -> Metric:
+    family = GaugeMetricFamily(
+        "nearlight_model", "1 while the model works.", labels=["model", "precision", "provider"]
+    )
+    for model in models:
+        provider = model.towers["image"].encoder.provider
+        family.add_metric([model.name, model.manifest.precision, provider], float(model.is_alive))
+    return family
+
+
+def _queues(models: list[LoadedModel]) -> Metric:
+    family = GaugeMetricFamily(
+        "nearlight_queue_rows", "Decoded inputs that wait for the engine.", labels=["tower", "lane"]
+    )
+    for model in models:
+        for tower in model.towers.values():
+            for lane in LANES:
+                family.add_metric([tower.name, lane], tower.batcher.waiting(lane))
+    return family
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below; one that goes while we look counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+    return total
