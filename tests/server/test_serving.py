@@ -63,7 +63,7 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path, stubs_of: Any, images
         watching = threading.Thread(target=lambda: statuses.extend(watch(health)))
         watching.start()
         stubs.collections.CreateCollection(collection_pb2.CreateCollectionRequest(name="c"))
-        asked_to_stop = threading.Event()
+        asked_to_stop, answered = threading.Event(), threading.Event()
 
         def requests() -> Iterator[point_pb2.UpsertStreamRequest]:
             number = 0
@@ -73,6 +73,7 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path, stubs_of: Any, images
                 yield point_pb2.UpsertStreamRequest(sequence=number, batch=batch)
                 number += 1
                 if number == 10:
+                    answered.wait(60)  # before it, the stream itself could come too late
                     child.send_signal(signal.SIGTERM)
                     asked_to_stop.wait(0.2)
             threading.Event().wait(0.5)
@@ -82,6 +83,7 @@ def test_sigterm_drains(tiny_bundle: Path, tmp_path: Path, stubs_of: Any, images
         def read_all() -> None:
             for reply in stubs.points.UpsertStream(requests()):
                 acknowledged.append(reply.sequence)
+                answered.set()
                 assert reply.HasField("result")
 
         with pytest.raises(grpc.RpcError) as caught:

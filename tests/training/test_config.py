@@ -24,7 +24,7 @@ def test_flags_win_over_the_file_and_assignments_over_flags(tmp_path: Path) -> N
 def test_a_recipe_is_found_by_name() -> None:
     config = load_config(Path("nearlight-tiny"), {"data.train": ["a"]}, [])
     assert config.name == "nearlight-tiny"
-    assert config.model.image_px == 64
+    assert config.model.image_px == 40
 
 
 @pytest.mark.parametrize(
