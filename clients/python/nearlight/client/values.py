@@ -273,10 +273,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
-    """What hits of a mix are to be like, or unlike. Exactly one of text, image, vector, id.
-
-    ``weight``: how much it counts beside the others, > 0.
-    """
+    """What hits of a mix are to be like, or unlike: one of text, image, vector, id; ``weight`` > 0."""
 
     text: str | None = None
     image: Image | None = None
@@ -298,9 +295,8 @@ class QueryOptions(TypedDict, total=False):
     diversity: 0 (best hits) to 1 (most varied), chosen among so many ``candidates``, default 10 * limit.
     limit: hits wanted, default 10. offset: hits skipped first, default 0.
     score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
-    with_vectors: default False. filter: see FilterLike. exact: compare every vector.
-    recall_target: 0.5 to 1. min_seq: read your writes. min_relevance: 0 to 1.
-    timeout: seconds for each RPC, its retries included; default: the client's.
+    with_vectors: default False. filter: see FilterLike. exact: compare every vector. recall_target: 0.5 to 1.
+    min_seq: read your writes. min_relevance: 0 to 1. timeout: seconds for each RPC, its retries included.
     """
 
     text: str
