@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nearlight.client.async_client import AsyncClient as AsyncClient
+    from nearlight.client.classification import Classification as Classification
+    from nearlight.client.classification import ScoredLabel as ScoredLabel
     from nearlight.client.errors import AlreadyExists as AlreadyExists
     from nearlight.client.errors import Cancelled as Cancelled
     from nearlight.client.errors import Forbidden as Forbidden
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from nearlight.client.sync_client import Client as Client
     from nearlight.client.transport import Connection as Connection
     from nearlight.client.transport import Tls as Tls
-    from nearlight.client.values import Classification as Classification
     from nearlight.client.values import CollectionInfo as CollectionInfo
     from nearlight.client.values import EmbeddedInput as EmbeddedInput
     from nearlight.client.values import Embeddings as Embeddings
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from nearlight.client.values import Point as Point
     from nearlight.client.values import QueryResult as QueryResult
     from nearlight.client.values import Record as Record
-    from nearlight.client.values import ScoredLabel as ScoredLabel
     from nearlight.client.values import SearchInfo as SearchInfo
     from nearlight.client.values import UpsertAck as UpsertAck
     from nearlight.client.values import UpsertResult as UpsertResult
@@ -50,7 +50,7 @@ _HOMES = {
     "AlreadyExists": "errors",
     "AsyncClient": "async_client",
     "Cancelled": "errors",
-    "Classification": "values",
+    "Classification": "classification",
     "Client": "sync_client",
     "CollectionInfo": "values",
     "Connection": "transport",
@@ -74,7 +74,7 @@ _HOMES = {
     "QueryResult": "values",
     "Record": "values",
     "RetryPolicy": "retry",
-    "ScoredLabel": "values",
+    "ScoredLabel": "classification",
     "SearchInfo": "values",
     "ServerFailure": "errors",
     "Tls": "transport",

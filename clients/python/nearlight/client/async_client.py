@@ -13,11 +13,10 @@ from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
+from nearlight.client.classification import Classification, ClassifyOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
-    Classification,
-    ClassifyOptions,
     CollectionInfo,
     EmbeddedInput,
     Embeddings,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format
 
+from nearlight.client.classification import ScoredLabel
 from nearlight.client.errors import InvalidInput
 from nearlight.client.files import MAX_IMAGE_FILE_BYTES, read_image_file
 from nearlight.client.values import (
@@ -29,7 +30,6 @@ from nearlight.client.values import (
     Point,
     PointId,
     Record,
-    ScoredLabel,
     SearchInfo,
     describe,
 )

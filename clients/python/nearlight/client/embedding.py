@@ -9,13 +9,12 @@ import numpy as np
 
 from nearlight.client import convert
 from nearlight.client.batching import batches, room_bytes
+from nearlight.client.classification import Classification, ClassifyOptions
 from nearlight.client.errors import InvalidInput, WrongSpace
 from nearlight.client.methods import CLASSIFY, EMBED, GET_MODEL, LIST_MODELS
 from nearlight.client.plan import Plan, Server, ask, sendable, waves
 from nearlight.client.values import (
     F32,
-    Classification,
-    ClassifyOptions,
     Embeddings,
     Image,
     Input,

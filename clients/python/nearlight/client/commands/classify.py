@@ -24,7 +24,7 @@ from nearlight.client.commands.terminal import (
 
 if TYPE_CHECKING:
     from nearlight.client import Classification
-    from nearlight.client.values import ClassifyOptions
+    from nearlight.client.classification import ClassifyOptions
 
 
 def classify(
