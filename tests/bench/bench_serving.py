@@ -144,6 +144,8 @@ def running_server(bundle: Path) -> Iterator[Server]:
             "127.0.0.1:0",
             "--log-level",
             "warning",
+            "--set",
+            "cache.max_bytes=0",  # the same images come round and round
         ]
         child = subprocess.Popen(
             [*COMMAND, *arguments, "--provider", "cpu"], stdout=subprocess.PIPE, text=True

@@ -4,7 +4,7 @@ import gzip
 import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from nearlight.bundle.manifest import ImagePreprocess, ImageTower, Manifest, Sco
 from nearlight.server.config import ServerConfig
 from nearlight.server.config_layers import load_config
 from nearlight.server.local import LocalServer
+from nearlight.server.supervisor import Supervisor
 from nearlight.v1 import (
     collection_pb2,
     collection_pb2_grpc,
@@ -210,6 +211,35 @@ def config_of() -> Callable[..., ServerConfig]:
         return load_config(None, {**flags, **settings})
 
     return make
+
+
+@dataclass
+class Falls:
+    """What a supervisor told."""
+
+    down: list[str] = field(default_factory=list)
+    up: list[str] = field(default_factory=list)
+
+
+@pytest.fixture
+def falls() -> Falls:
+    return Falls()
+
+
+@pytest.fixture
+def supervisor(falls: Falls) -> Iterator[Supervisor]:
+    """Impatient: a call may take half a second, a fallen stage is begun anew after a tenth."""
+    made = Supervisor(falls.down.append, falls.up.append, call_limit_s=0.5, restart_after_s=0.1)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def calm_supervisor(falls: Falls) -> Iterator[Supervisor]:
+    """As in a server: it waits a minute for a call, and here as long before it begins a stage anew."""
+    made = Supervisor(falls.down.append, falls.up.append, restart_after_s=60)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,28 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 from nearlight.server.batcher import Batcher
-from nearlight.server.call import F32, Call, Caller, Embedded, Input, Outcome, Prepared, Route, Row, Work
+from nearlight.server.call import (
+    F32,
+    Call,
+    Caller,
+    Embedded,
+    Input,
+    Lane,
+    Outcome,
+    Prepared,
+    Route,
+    Row,
+    Work,
+)
+from nearlight.server.cost import CostModel
 from nearlight.server.errors import Abandoned, ModelFailure, NotReady, TooLate
+from nearlight.server.supervisor import Supervisor
 
 DIM = 8
 MATRIX = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
@@ -45,9 +60,16 @@ class Projection:
         return vectors
 
 
-@pytest.fixture
-def deaths() -> list[str]:
-    return []
+class Fixed(CostModel):
+    """Costs that no run changes."""
+
+    def __init__(self, seconds: Callable[[int], float]) -> None:
+        super().__init__()
+        for rows in (1, 8):
+            super().observe((4,), rows, seconds(rows))
+
+    def observe(self, shape: tuple[int, ...], rows: int, seconds: float) -> None:
+        return
 
 
 @pytest.fixture
@@ -56,8 +78,8 @@ def encoder() -> Projection:
 
 
 @pytest.fixture
-def batcher(encoder: Projection, deaths: list[str]) -> Iterator[Batcher]:
-    made = Batcher("test", encoder, max_batch=8, on_death=deaths.append)
+def batcher(encoder: Projection, calm_supervisor: Supervisor) -> Iterator[Batcher]:
+    made = Batcher("test", encoder, max_batch=8, supervisor=calm_supervisor)
     yield made
     encoder.gate.set()
     made.close()
@@ -75,9 +97,14 @@ def oracle(number: int) -> F32:
 
 
 def submit(
-    batcher: Batcher, numbers: list[int], *, deadline: float | None = None, caller: Caller | None = None
+    batcher: Batcher,
+    numbers: list[int],
+    *,
+    deadline: float | None = None,
+    caller: Caller | None = None,
+    lane: Lane = "interactive",
 ) -> Call:
-    call = Call(len(numbers), caller or Caller(), deadline)
+    call = Call(len(numbers), caller or Caller(), deadline, lane)
     route = Route(lambda item: Prepared(row(0)), batcher.put)
     for i, number in enumerate(numbers):
         batcher.put(Work(call, i, Input("text", "", f"inputs[{i}]"), route, row(number)))
@@ -188,7 +215,7 @@ async def test_a_deadline_is_kept_while_the_engine_is_busy(batcher: Batcher, enc
 
 
 async def test_a_thread_that_dies_fails_everything_it_owned_and_says_so(
-    batcher: Batcher, encoder: Projection, deaths: list[str]
+    batcher: Batcher, encoder: Projection, falls: Any
 ) -> None:
     encoder.gate.clear()
     dying = submit(batcher, [KILL, 1])
@@ -196,34 +223,37 @@ async def test_a_thread_that_dies_fails_everything_it_owned_and_says_so(
     waiting = submit(batcher, list(range(1, 40)))
     await until(lambda: batcher._ahead is not None)
     encoder.gate.set()
-    for call in (dying, waiting):
-        assert all(isinstance(outcome, ModelFailure) for outcome in await call.joined())
-    assert deaths == ["test engine"]
+    assert all(isinstance(outcome, ModelFailure) for outcome in await dying.joined())
+    assert all(isinstance(outcome, NotReady) for outcome in await waiting.joined())
+    assert falls.down == ["test"]
     assert batcher.is_dead
     [outcome] = await submit(batcher, [1]).joined()
     assert isinstance(outcome, NotReady)
 
 
 async def test_the_gathering_thread_may_die_too(
-    batcher: Batcher, encoder: Projection, deaths: list[str], monkeypatch: pytest.MonkeyPatch
+    batcher: Batcher, encoder: Projection, falls: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder.gate.clear()
     running = submit(batcher, [1])
     assert encoder.entered.acquire(timeout=30)
 
-    def die(works: list[Work]) -> None:
+    def die(*arguments: object) -> None:
         raise Killed
 
-    monkeypatch.setattr(batcher, "_gather", die)
+    monkeypatch.setattr("nearlight.server.batcher.gathered", die)
     waiting = submit(batcher, list(range(1, 30)))
-    assert all(isinstance(outcome, ModelFailure) for outcome in await waiting.joined())
+    outcomes = await waiting.joined()
+    assert [type(outcome) for outcome in outcomes] == [ModelFailure] * 8 + [NotReady] * 21
     encoder.gate.set()
     await running.joined()
-    assert deaths == ["test gather"]
+    assert falls.down == ["test"]
 
 
-async def test_closing_refuses_what_waits(encoder: Projection) -> None:
-    batcher = Batcher("test", encoder, max_batch=2, on_death=lambda stage: None)
+async def test_closing_refuses_what_waits(
+    encoder: Projection, calm_supervisor: Supervisor, falls: Any
+) -> None:
+    batcher = Batcher("test", encoder, max_batch=2, supervisor=calm_supervisor)
     encoder.gate.clear()
     running = submit(batcher, [1])
     assert encoder.entered.acquire(timeout=30)
@@ -234,6 +264,7 @@ async def test_closing_refuses_what_waits(encoder: Projection) -> None:
     await closing
     check(list(await running.joined()), [1])
     assert all(isinstance(outcome, NotReady) for outcome in await waiting.joined())
+    assert falls.down == []
 
 
 async def test_two_hundred_callers_who_cancel_at_random(batcher: Batcher) -> None:
@@ -257,3 +288,123 @@ async def test_two_hundred_callers_who_cancel_at_random(batcher: Batcher) -> Non
     assert 0 < sum(answered) < 200
     assert len(batcher._queue) == 0
     check(list(await submit(batcher, [7]).joined()), [7])
+
+
+async def test_an_interactive_input_goes_before_a_bulk_batch_gathered_ahead(
+    encoder: Projection, calm_supervisor: Supervisor
+) -> None:
+    costs = Fixed(lambda rows: 0.1 * rows)
+    batcher = Batcher("test", encoder, max_batch=8, supervisor=calm_supervisor, costs=costs)
+    encoder.gate.clear()
+    bulk = submit(batcher, [n + 1 for n in range(100)], lane="bulk")
+    assert encoder.entered.acquire(timeout=30)
+    await until(lambda: batcher._ahead is not None)
+    single = submit(batcher, [777])
+    encoder.gate.set()
+    check(list(await single.joined()), [777])
+    await bulk.joined()
+    assert encoder.batches[1] == [777]  # alone: bulk rows beside it would make it wait for them
+    batcher.close()
+
+
+async def test_bulk_rides_along_where_rows_cost_nothing(
+    encoder: Projection, calm_supervisor: Supervisor
+) -> None:
+    costs = Fixed(lambda rows: 1.0 + 1e-6 * rows)
+    batcher = Batcher("test", encoder, max_batch=8, supervisor=calm_supervisor, costs=costs)
+    encoder.gate.clear()
+    bulk = submit(batcher, [1, 2, 3, 4, 5], lane="bulk")
+    assert encoder.entered.acquire(timeout=30)
+    more = submit(batcher, [6, 7], lane="bulk")
+    single = submit(batcher, [777])
+    encoder.gate.set()
+    await asyncio.gather(bulk.joined(), single.joined(), more.joined())
+    assert encoder.batches[1] == [777, 6, 7]
+    batcher.close()
+
+
+async def test_what_expires_in_a_batch_gathered_ahead_is_not_run(
+    batcher: Batcher, encoder: Projection
+) -> None:
+    encoder.gate.clear()
+    running = submit(batcher, [1])
+    assert encoder.entered.acquire(timeout=30)
+    left, kept = submit(batcher, [2, 3, 4]), submit(batcher, [5, 6, 7, 8, 9])
+    await until(lambda: batcher._ahead is not None)
+    left.cancel()
+    encoder.gate.set()
+    check(list(await kept.joined()), [5, 6, 7, 8, 9])
+    await running.joined()
+    assert encoder.batches[1] == [5, 6, 7, 8, 9]
+    assert all(isinstance(outcome, Abandoned) for outcome in left._outcomes)
+
+
+async def test_an_engine_that_died_is_replaced_and_works_again(
+    encoder: Projection, supervisor: Supervisor, falls: Any
+) -> None:
+    made: list[Projection] = []
+
+    def renew() -> Projection:
+        made.append(Projection())
+        return made[-1]
+
+    batcher = Batcher("test", encoder, max_batch=8, supervisor=supervisor, renew=renew)
+    [outcome] = await submit(batcher, [KILL]).joined()
+    assert isinstance(outcome, ModelFailure)
+    await until(lambda: falls.up == ["test"])
+    assert not batcher.is_dead
+    check(list(await submit(batcher, [5, 6]).joined()), [5, 6])
+    [replacement] = made
+    assert replacement.batches == [[5, 6]] or replacement.batches == [[5], [6]]
+    batcher.close()
+
+
+async def test_an_engine_that_sleeps_past_the_watchdog_fails_its_inputs_and_is_left_behind(
+    encoder: Projection, supervisor: Supervisor, falls: Any
+) -> None:
+    batcher = Batcher("test", encoder, max_batch=4, supervisor=supervisor, renew=Projection)
+    encoder.gate.clear()
+    stuck = submit(batcher, [1])
+    assert encoder.entered.acquire(timeout=30)
+    waiting = submit(batcher, [2, 3])
+    async with asyncio.timeout(30):
+        [outcome] = await stuck.joined()
+        outcomes = await waiting.joined()
+    assert isinstance(outcome, ModelFailure)
+    assert "test engine did not get on within 0.5 s" in str(outcome)
+    assert all(isinstance(outcome, NotReady) for outcome in outcomes)
+    await until(lambda: falls.up == ["test"])
+    after = submit(batcher, [8, 9])
+    check(list(await after.joined()), [8, 9])
+    encoder.gate.set()  # the old call comes back at last
+    await asyncio.sleep(0.05)
+    check(list(await submit(batcher, [10]).joined()), [10])
+    assert falls.down == ["test"]
+    batcher.close()
+
+
+async def test_out_of_memory_in_the_engine_fails_the_batch_that_does_not_fit(
+    batcher: Batcher, encoder: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = encoder.encode
+
+    def small_only(rows: Row) -> F32:
+        if len(rows) > 2:
+            raise MemoryError
+        return encode(rows)
+
+    monkeypatch.setattr(encoder, "encode", small_only)
+    numbers = list(range(1, 21))
+    check(list(await submit(batcher, numbers).joined()), numbers)  # halves fit
+
+
+async def test_no_memory_for_a_batch_fails_its_inputs(
+    batcher: Batcher, encoder: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(rows: list[Row]) -> Row:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nearlight.server.batch.np.stack", full)
+        assert all(isinstance(o, ModelFailure) for o in await submit(batcher, [1, 2, 3]).joined())
+    check(list(await submit(batcher, [4]).joined()), [4])

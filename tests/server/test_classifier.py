@@ -14,16 +14,17 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput
 from nearlight.server.models import LoadedModel, load_model
 from nearlight.server.patience import Patience
+from nearlight.server.supervisor import Supervisor
 
 
 @pytest.fixture
-def model(tiny_bundle: Path) -> LoadedModel:
-    return load_model(Bundle.open(tiny_bundle), ServerConfig(), lambda stage: None)
+def model(tiny_bundle: Path, calm_supervisor: Supervisor) -> LoadedModel:
+    return load_model(Bundle.open(tiny_bundle), ServerConfig(), calm_supervisor)
 
 
 @pytest.fixture
-async def embedder(model: LoadedModel) -> AsyncIterator[Embedder]:
-    pool = DecodePool(2, lambda stage: None)
+async def embedder(model: LoadedModel, calm_supervisor: Supervisor) -> AsyncIterator[Embedder]:
+    pool = DecodePool(2, calm_supervisor)
     yield Embedder(pool)
     pool.close()
     model.close()

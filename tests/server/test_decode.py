@@ -12,6 +12,7 @@ from nearlight.bundle.folder import Bundle
 from nearlight.server.call import Call, Caller, Embedded, Input, Prepared, Route, Work
 from nearlight.server.decode import DecodePool, text_preparation, text_widths
 from nearlight.server.errors import Abandoned, InvalidInput, ModelFailure, NotReady, TooLate
+from nearlight.server.supervisor import Supervisor
 
 VECTOR = np.ones(2, np.float32)
 
@@ -50,13 +51,8 @@ class Kitchen:
 
 
 @pytest.fixture
-def deaths() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def pool(deaths: list[str]) -> Iterator[DecodePool]:
-    made = DecodePool(1, deaths.append)
+def pool(calm_supervisor: Supervisor) -> Iterator[DecodePool]:
+    made = DecodePool(1, calm_supervisor)
     yield made
     made.close()
 
@@ -99,26 +95,66 @@ async def test_late_and_abandoned_inputs_are_not_prepared(pool: DecodePool) -> N
     assert isinstance(left._outcomes[0], Abandoned)
 
 
-async def test_when_the_last_thread_dies_nobody_waits_forever(pool: DecodePool, deaths: list[str]) -> None:
+async def test_when_the_last_thread_dies_nobody_waits_forever(pool: DecodePool, falls: Any) -> None:
     call, works = Kitchen().works("kills", "a", "b")
     pool.submit(works)
     outcomes = await call.joined()
     assert [type(outcome) for outcome in outcomes] == [ModelFailure, NotReady, NotReady]
-    assert deaths == ["decode 0"]
+    assert falls.down == ["decode 0"]
     call, works = Kitchen().works("c")
     pool.submit(works)
     assert isinstance((await call.joined())[0], NotReady)
 
 
-async def test_one_thread_may_die_while_another_goes_on(deaths: list[str]) -> None:
-    pool = DecodePool(2, deaths.append)
+async def test_one_thread_may_die_while_another_goes_on(calm_supervisor: Supervisor, falls: Any) -> None:
+    pool = DecodePool(2, calm_supervisor)
     call, works = Kitchen().works("kills", *(f"n{n}" for n in range(20)))
     pool.submit(works)
     outcomes = await call.joined()
     assert isinstance(outcomes[0], ModelFailure)
     assert all(isinstance(outcome, Embedded) for outcome in outcomes[1:])
-    assert len(deaths) == 1
+    assert len(falls.down) == 1
     pool.close()
+
+
+async def test_a_thread_that_hangs_is_replaced_and_what_it_brings_late_is_ignored(
+    supervisor: Supervisor, falls: Any
+) -> None:
+    pool, kitchen = DecodePool(1, supervisor), Kitchen()
+    delivered: list[Work] = []
+    kitchen.route = Route(kitchen.prepare, delivered.append)
+    kitchen.gate.clear()
+    call, works = kitchen.works("stuck", "behind")
+    pool.submit(works)
+    async with asyncio.timeout(30):
+        outcomes = await call.joined()
+    assert [type(outcome) for outcome in outcomes] == [ModelFailure, NotReady]
+    assert "decode 0 did not get on within 0.5 s" in str(outcomes[0])
+    while not falls.up:  # noqa: ASYNC110  the supervisor knows no asyncio
+        await asyncio.sleep(0.002)
+    kitchen.gate.set()
+    after, more = Kitchen().works("a", "b")
+    pool.submit(more)
+    assert all(isinstance(outcome, Embedded) for outcome in await after.joined())
+    assert (falls.down, falls.up, delivered) == (["decode 0"], ["decode 0"], [])
+    pool.close()
+
+
+async def test_a_single_call_is_decoded_before_bulk(pool: DecodePool) -> None:
+    kitchen = Kitchen()
+    kitchen.gate.clear()
+    calls = []
+    for caller in range(20):  # twenty streams
+        call, works = kitchen.works(*(f"bulk{caller}" for _ in range(5)))
+        call.lane = "bulk"
+        calls.append(call)
+        pool.submit(works)
+    assert kitchen.entered.acquire(timeout=30)
+    single, one = kitchen.works("single")
+    pool.submit(one)
+    kitchen.gate.set()
+    await asyncio.gather(single.joined(), *(call.joined() for call in calls))
+    assert kitchen.order.index("single") == 1
 
 
 def test_texts_are_padded_to_a_few_lengths_only(tiny_bundle: Path) -> None:

@@ -18,11 +18,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearlight.server import serving
+from nearlight.server.batcher import Batcher
 from nearlight.server.config import ServerConfig
 from nearlight.server.engine import OnnxEncoder
 from nearlight.server.errors import AddressUnusable, BundleUnusable, ConfigError, DataFolderUnusable
 from nearlight.server.local import LocalServer, start
 from nearlight.server.models import LoadedModel, load_model
+from nearlight.server.supervisor import Life
 from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, model_pb2, point_id_pb2, point_pb2
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -215,7 +217,7 @@ def test_while_the_models_load_health_says_so_and_calls_are_refused(
     started[0].stop()
 
 
-def test_a_dead_stage_turns_health_and_its_callers_are_told(
+def test_a_dead_stage_turns_health_its_callers_are_told_and_it_comes_back(
     tiny_bundle: Path,
     images_only_bundle: Path,
     tmp_path: Path,
@@ -228,10 +230,15 @@ def test_a_dead_stage_turns_health_and_its_callers_are_told(
     class Killed(BaseException):
         pass
 
-    with (
-        LocalServer(config_of([tiny_bundle, images_only_bundle], tmp_path)) as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
+    gate, begin = threading.Event(), Batcher.begin
+
+    def begin_when_allowed(self: Batcher, life: Life) -> None:
+        assert not self.is_dead or gate.wait(30)
+        begin(self, life)
+
+    monkeypatch.setattr(Batcher, "begin", begin_when_allowed)
+    config = config_of([tiny_bundle, images_only_bundle], tmp_path, engine={"restart_seconds": 0.01})
+    with LocalServer(config) as server, grpc.insecure_channel(server.address) as channel:
         embedding, health = stubs_of(channel).embedding, health_pb2_grpc.HealthStub(channel)
         check = health_pb2.HealthCheckRequest(service="nearlight.v1.EmbeddingService")
         assert health.Check(check).status == SERVING
@@ -245,12 +252,17 @@ def test_a_dead_stage_turns_health_and_its_callers_are_told(
             [error] = embedding.Embed(text).errors
         assert (error.code, error.message) == (13, "internal error")
         assert health.Check(check).status == NOT_SERVING
-        assert health.Check(health_pb2.HealthCheckRequest()).status == NOT_SERVING
+        watching = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(watching).status == NOT_SERVING
         with pytest.raises(grpc.RpcError, match="tiny/text is out of service") as caught:
             embedding.Embed(text)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         other = embedding_pb2.EmbedRequest(model="eye", inputs=[input_pb2.Input(image=images[0])])
         assert not embedding.Embed(other).errors
+        gate.set()
+        assert next(watching).status == SERVING
+        assert not embedding.Embed(text).errors
+        assert health.Check(check).status == SERVING
 
 
 def test_a_full_queue_tells_when_to_come_back(
@@ -274,11 +286,11 @@ def test_a_full_queue_tells_when_to_come_back(
     with LocalServer(config) as server, grpc.insecure_channel(server.address) as channel:
         embedding = stubs_of(channel).embedding
         monkeypatch.setattr(OnnxEncoder, "encode", slow)
-        four = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")] * 4)
+        four = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text=word) for word in "abcd"])
         first = embedding.Embed.future(four)
         assert entered.wait(30)
         with pytest.raises(grpc.RpcError) as caught:
-            embedding.Embed(embedding_pb2.EmbedRequest(inputs=four.inputs[:1]))
+            embedding.Embed(embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="one too many")]))
         refused = caught.value
         assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "tiny/text holds 4 inputs; 1 more would exceed its bound of 4" in str(refused.details())

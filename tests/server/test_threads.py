@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from nearlight.server.threads import cpu_budget, start_stage_thread
+from nearlight.server.threads import cpu_budget
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -51,14 +51,3 @@ def test_the_tightest_quota_counts(tmp_path: Path, files: dict[str, str], cores:
 
 def test_affinity_counts(tmp_path: Path) -> None:
     assert cpu_budget(tmp_path) == CORES
-
-
-def test_a_death_is_always_told() -> None:
-    told: list[str] = []
-
-    def die() -> None:
-        raise SystemExit
-
-    start_stage_thread("stage", die, told.append).join()
-    start_stage_thread("quiet", lambda: None, told.append).join()
-    assert told == ["stage"]

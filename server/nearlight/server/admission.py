@@ -1,89 +1,183 @@
-"""How many inputs may be inside one tower's pipeline at once."""
+"""Who may enter a tower's pipeline: room for so many inputs, and an answer before the caller's deadline."""
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 
-from nearlight.server.errors import Overloaded
+from nearlight.server.call import Call
+from nearlight.server.errors import Overloaded, TooLate
 
 MIN_RETRY_DELAY_S = 0.05
 MAX_RETRY_DELAY_S = 30.0
+# The pace measured of late fades over so many inputs, and is doubted after so many seconds.
+PACE_INPUTS = 200
+DOUBT_SECONDS = 5.0
+
+
+class Pace:
+    """Seconds per input that a full pipeline needs, decoding and everything else included.
+
+    The cost model knows the engine alone. While the pipeline is full the time between answers tells the
+    rest: cores shared with decoding, turns given to the other lane, other processes. What was measured so is
+    trusted less and less once the pipeline is no longer full, or a bad moment would keep it empty for good.
+
+    Args:
+        engine_s: predicted seconds of engine time per input in full batches, 0 where nothing is known.
+    """
+
+    def __init__(self, engine_s: Callable[[], float]) -> None:
+        self._engine_s = engine_s
+        self._answered = 0.0
+        self._busy_s = 0.0
+        self._measured_at = 0.0
+
+    def answered(self, n: int, seconds: float) -> None:
+        """In a full pipeline `n` inputs were answered within so many seconds."""
+        fade = 1 - min(1.0, n / PACE_INPUTS)
+        self._answered = fade * self._answered + n
+        self._busy_s = fade * self._busy_s + seconds
+        self._measured_at = time.monotonic()
+
+    @property
+    def input_s(self) -> float:
+        """Seconds per input; 0 where nothing is known."""
+        engine_s = self._engine_s()
+        if not self._answered:
+            return engine_s
+        doubt: float = 0.5 ** ((time.monotonic() - self._measured_at) / DOUBT_SECONDS)
+        return engine_s + doubt * max(0.0, self._busy_s / self._answered - engine_s)
 
 
 class Admission:
-    """A bound on the inputs between arrival and answer, and the delay to suggest when it is reached.
+    """A bound on the inputs between arrival and answer, and a forecast of when a call would be answered.
 
     Used from the event loop only.
 
     Args:
         name: of the tower, for messages.
         bound: inputs that may be inside at once, at least 1.
+        full_batch: inputs that keep the engine busy: its largest batch.
+        engine_s: see `Pace`.
     """
 
-    def __init__(self, name: str, bound: int) -> None:
+    def __init__(
+        self, name: str, bound: int, *, full_batch: int = 1, engine_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.bound = bound
         self.inside = 0
+        self.refused = 0
         self._name = name
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        # Inputs answered and seconds spent on them while not idle, both fading so that the latest count most.
-        self._answered = 0.0
-        self._busy_s = 0.0
-        self._busy_since = 0.0
+        self._full_batch = full_batch
+        self._pace = Pace(engine_s)
+        self._calls: dict[Call, int] = {}
+        self._waiting: deque[tuple[Call, int, asyncio.Future[None]]] = deque()
+        self._full_since = 0.0
 
-    def enter(self, n: int) -> None:
-        """Let `n` inputs in at once, or none.
+    def enter(self, call: Call, n: int) -> None:
+        """Let `n` inputs of a call in at once, or none.
 
         Raises:
-            Overloaded: there is no room.
+            Overloaded: there is no room, or the answer would come after the call's deadline.
+            TooLate: the deadline has passed already.
         """
         if self.inside + n > self.bound:
+            self.refused += n
             raise Overloaded(
                 f"the queue of {self._name} holds {self.inside} inputs; "
                 f"{n} more would exceed its bound of {self.bound}",
-                self.retry_delay_s(n),
+                _clipped((self.inside + n - self.bound) * (self._pace.input_s or 1.0)),
             )
-        self._admit(n)
+        self._check_deadline(call, n)
+        self._admit(call, n)
 
-    async def enter_when_room(self, n: int) -> None:
-        """Wait, first come first served, until `n` inputs fit: how a stream is held back."""
-        if not self._waiting and self.inside + n <= self.bound:
-            self._admit(n)
+    async def enter_when_room(self, call: Call, n: int) -> None:
+        """Wait, first come first served, until `n` inputs fit: how a stream is held back.
+
+        Raises:
+            Overloaded: there is room, but the answer would come after the call's deadline.
+            TooLate: the deadline passed.
+        """
+        if self._waiting or self.inside + n > self.bound:
+            await self._room(call, n)
+            try:
+                self._check_deadline(call, n)
+            except BaseException:
+                self.leave(call)
+                raise
             return
-        place = (n, asyncio.get_running_loop().create_future())
+        self._check_deadline(call, n)
+        self._admit(call, n)
+
+    def leave(self, call: Call) -> None:
+        """The inputs of a call have been answered or dropped."""
+        n = self._calls.pop(call, 0)
+        now = time.monotonic()
+        if self.inside >= self._full_batch:
+            self._pace.answered(n - min(n, call.left), now - self._full_since)
+        self._full_since = now
+        self.inside -= n
+        self._let_in()
+
+    def forecast_s(self, call: Call, n: int) -> float:
+        """Predicted seconds until the last of a call's `n` inputs is answered; 0: unknown.
+
+        What runs now is not stopped: up to one batch. And callers take turns: of every other call as many
+        inputs go first as this one has, at most.
+        """
+        running = min(self._full_batch, self.inside - self._calls.get(call, 0))
+        first = sum(min(other.left, size, n) for other, size in self._calls.items() if other is not call)
+        return (max(running, first) + n) * self._pace.input_s
+
+    def _check_deadline(self, call: Call, n: int) -> None:
+        reason = call.no_longer_wanted()
+        if reason:
+            raise TooLate("the deadline passed before work on this call began")
+        # Alone in here a call is always let in: an idle engine is wasted otherwise, and its pace never known.
+        if call.deadline is None or self.inside == self._calls.get(call, 0):
+            return
+        left_s = call.deadline - time.monotonic()
+        late_s = self.forecast_s(call, n) - left_s
+        if late_s > 0:
+            self.refused += n
+            raise Overloaded(
+                f"{self._name} would answer in about {1e3 * (left_s + late_s):.0f} ms; "
+                f"the call's deadline leaves {1e3 * left_s:.0f} ms",
+                _clipped(late_s),
+            )
+
+    async def _room(self, call: Call, n: int) -> None:
+        """Wait for room; returns when the call is inside."""
+        place = (call, n, asyncio.get_running_loop().create_future())
         self._waiting.append(place)
+        left_s = None if call.deadline is None else call.deadline - time.monotonic()
         try:
-            await place[1]
-        except asyncio.CancelledError:
+            async with asyncio.timeout(left_s):
+                await place[2]
+        except BaseException as error:
             if place in self._waiting:
                 self._waiting.remove(place)
                 self._let_in()
             else:
-                self.leave(n)
+                self.leave(call)
+            if isinstance(error, TimeoutError):
+                raise TooLate("the deadline passed before there was room") from None
             raise
 
-    def leave(self, n: int) -> None:
-        """`n` inputs have been answered or dropped."""
-        now = time.monotonic()
-        self._answered = 0.95 * self._answered + n
-        self._busy_s = 0.95 * self._busy_s + now - self._busy_since
-        self._busy_since = now
-        self.inside -= n
-        self._let_in()
-
-    def retry_delay_s(self, n: int) -> float:
-        """Seconds after which `n` inputs should find room, from the rate of late; 0.05 to 30."""
-        excess = max(1, self.inside + n - self.bound)
-        delay = excess * self._busy_s / self._answered if self._answered else 1.0
-        return min(MAX_RETRY_DELAY_S, max(MIN_RETRY_DELAY_S, delay))
-
-    def _admit(self, n: int) -> None:
-        if not self.inside:
-            self._busy_since = time.monotonic()
+    def _admit(self, call: Call, n: int) -> None:
+        if self.inside < self._full_batch:
+            self._full_since = time.monotonic()
+        self._calls[call] = n
         self.inside += n
 
     def _let_in(self) -> None:
-        while self._waiting and self.inside + self._waiting[0][0] <= self.bound:
-            n, place = self._waiting.popleft()
+        while self._waiting and self.inside + self._waiting[0][1] <= self.bound:
+            call, n, place = self._waiting.popleft()
             if not place.done():
-                self._admit(n)
+                self._admit(call, n)
                 place.set_result(None)
+
+
+def _clipped(delay_s: float) -> float:
+    """A delay to suggest: 0.05 to 30 seconds."""
+    return min(MAX_RETRY_DELAY_S, max(MIN_RETRY_DELAY_S, delay_s))

@@ -16,8 +16,8 @@ from nearlight.server.errors import Abandoned, ServerError, TooLate
 F32 = npt.NDArray[np.float32]
 Row = npt.NDArray[np.uint8 | np.int64]
 TowerKind = Literal["image", "text"]
-Lane = Literal["interactive"]
-LANES: tuple[Lane, ...] = ("interactive",)
+Lane = Literal["interactive", "bulk"]
+LANES: tuple[Lane, ...] = ("interactive", "bulk")
 
 _arrivals = itertools.count()
 
@@ -79,11 +79,22 @@ class Call:
         size: number of inputs, at least 1.
         caller: for fairness between callers.
         deadline: on the clock of `time.monotonic`, None for no deadline.
+        lane: its inputs wait in.
+        on_answer: told each input's index and outcome once, by the thread that settles it; must not block.
     """
 
-    def __init__(self, size: int, caller: Caller, deadline: float | None) -> None:
+    def __init__(
+        self,
+        size: int,
+        caller: Caller,
+        deadline: float | None,
+        lane: Lane = "interactive",
+        on_answer: Callable[[int, Outcome], None] | None = None,
+    ) -> None:
         self.caller = caller
         self.deadline = deadline
+        self.lane = lane
+        self._on_answer = on_answer
         self.times = StageTimes()
         self.is_cancelled = False
         self._outcomes: list[Outcome | None] = [None] * size
@@ -99,8 +110,11 @@ class Call:
                 return
             self._outcomes[index] = outcome
             self._left -= 1
-            if self._left:
-                return
+            is_last = not self._left
+        if self._on_answer:
+            self._on_answer(index, outcome)
+        if not is_last:
+            return
         try:
             self._loop.call_soon_threadsafe(self._wake)
         except RuntimeError:  # the loop is closed: the process is ending and nobody is left to tell
@@ -109,6 +123,11 @@ class Call:
     def _wake(self) -> None:
         if not self._done.done():
             self._done.set_result(None)
+
+    @property
+    def left(self) -> int:
+        """Inputs that have no answer yet."""
+        return self._left
 
     async def joined(self) -> Sequence[Outcome]:
         """All outcomes in the order of the inputs.

@@ -11,6 +11,7 @@ import numpy as np
 
 from nearlight.bundle.manifest import Scoring
 from nearlight.bundle.prompts import probabilities, prompts, scores
+from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, Caller, Input
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import NotPossible, ServerError
@@ -19,6 +20,8 @@ from nearlight.server.patience import Patience
 
 # Prompts embedded at once while a list of labels is prepared: small beside the queue, large beside a batch.
 PROMPTS_AT_ONCE = 128
+# What is kept of prompts is their mean: thousands of them would only drive other vectors out.
+NOT_CACHED = CacheUse(read=False, write=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +110,12 @@ class PrototypeCache:
 
     async def _embed(self, model: LoadedModel, wish: LabelPrompts) -> F32:
         """Mean of the unit vectors of each label's prompts, brought to unit length: (L, D)."""
-        patience = Patience(Caller(), waits_for_room=True)
+        patience = Patience(Caller(), waits_for_room=True, lane="bulk")
         owned = ((label, text) for label in range(len(wish.names)) for text in wish.sentences(label))
         sums = np.zeros((len(wish.names), model.manifest.dim), np.float64)  # (L, D)
         while part := list(islice(owned, PROMPTS_AT_ONCE)):
             inputs = [Input("text", text, f"labels.labels[{label}]") for label, text in part]
-            embeddings = await self._embedder.embed(model, inputs, patience)
+            embeddings = await self._embedder.embed(model, inputs, patience, NOT_CACHED)
             for (label, _), outcome in zip(part, embeddings.outcomes, strict=True):
                 if isinstance(outcome, ServerError):
                     raise outcome

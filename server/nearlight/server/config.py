@@ -20,6 +20,7 @@ ENV_PREFIX = "NEARLIGHT_SERVE_"
 ENV_NESTING = "__"
 MIB = 1024 * 1024
 
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -40,7 +41,7 @@ class LimitsConfig(_Section):
         max_stream_in_flight: batches of one stream worked on at once.
         max_concurrent_calls: calls of all callers together.
         queue_inputs: inputs of calls inside one tower's pipeline, waiting ones included; more are Overloaded.
-            As many again may be of streams, which wait for room instead.
+            As many again may be of bulk calls, and of streams, which wait for room instead.
     """
 
     max_message_bytes: Count = 64 * MIB
@@ -75,11 +76,13 @@ class BatchingConfig(_Section):
         max_texts: texts of one batch.
         text_lengths: token lengths a text is padded to, where the model allows trimming; the model's context
             length always joins them.
+        interactive_weight: engine time of interactive calls over that of bulk work when both wait.
     """
 
     max_images: Count = 16
     max_texts: Count = 32
     text_lengths: tuple[Count, ...] = (8, 16, 24, 32, 48, 77)
+    interactive_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 8.0
 
 
 class EngineConfig(_Section):
@@ -90,12 +93,17 @@ class EngineConfig(_Section):
         threads: per ONNX Runtime session; 0: all cores of this process's cgroup and affinity.
         decode_threads: for decoding images and tokenising texts; 0: as many as cores.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
+        call_limit_seconds: one run of the engine, or the decoding of one input, may take so long; then its
+            inputs fail and the stage is begun anew. Set it well above what a full batch takes.
+        restart_seconds: before a stage that died or hung is begun anew; doubled while it keeps falling.
     """
 
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     decode_threads: Annotated[int, Field(ge=0)] = 0
     prototype_cache_entries: Count = 64
+    call_limit_seconds: PositiveSeconds = 60.0
+    restart_seconds: Seconds = 1.0
 
     @property
     def session_threads(self) -> int:
@@ -106,6 +114,16 @@ class EngineConfig(_Section):
     def preparing_threads(self) -> int:
         """Threads that decode and tokenise."""
         return self.decode_threads or cpu_budget()
+
+
+class CacheConfig(_Section):
+    """Vectors of late, kept in memory by the content they were made of.
+
+    Args:
+        max_bytes: of all vectors kept; 0 switches the cache off.
+    """
+
+    max_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
 
 
 class LogConfig(_Section):
@@ -139,6 +157,7 @@ class ServerConfig(BaseSettings):
     limits: LimitsConfig = LimitsConfig()
     batching: BatchingConfig = BatchingConfig()
     engine: EngineConfig = EngineConfig()
+    cache: CacheConfig = CacheConfig()
     security: SecurityConfig = SecurityConfig()
     callers: CallersConfig = CallersConfig()
     metrics: MetricsConfig = MetricsConfig()

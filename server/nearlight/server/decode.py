@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from copy import copy
-from functools import partial
 
 import numpy as np
 
@@ -14,10 +13,10 @@ from nearlight.bundle.manifest import ImagePreprocess, TextTower
 from nearlight.bundle.text import TextLimits, Tokenizer, check_text
 from nearlight.server.call import Call, Input, Prepared, Work
 from nearlight.server.errors import InvalidInput, ModelFailure, NotReady, ServerError
-from nearlight.server.fair_queue import FairQueue
+from nearlight.server.lanes import INTERACTIVE_WEIGHT, LaneQueue
 from nearlight.server.log import get_logger
 from nearlight.server.metrics import observe
-from nearlight.server.threads import start_stage_thread
+from nearlight.server.supervisor import Life, Pulse, Supervisor
 
 log = get_logger(__name__)
 
@@ -25,35 +24,37 @@ CLOSE_SECONDS = 5.0
 
 
 class DecodePool:
-    """Threads that prepare inputs, one at a time, round robin between callers.
+    """Threads that prepare inputs, one at a time, in turns of lanes and callers.
 
     Every input given here is settled or handed to its engine's queue.
 
     Args:
         threads: at least 1.
-        on_death: called with the thread's name if one of them dies.
+        supervisor: watches them, and begins one anew when it dies or hangs.
+        interactive_weight: see `LaneQueue`.
     """
 
-    def __init__(self, threads: int, on_death: Callable[[str], None]) -> None:
-        self._on_death = on_death
+    def __init__(
+        self, threads: int, supervisor: Supervisor, interactive_weight: float = INTERACTIVE_WEIGHT
+    ) -> None:
+        self._supervisor = supervisor
         self._changed = threading.Condition()
-        self._queue = FairQueue()
-        self._held: dict[str, Work] = {}
-        self._alive = threads
+        self._queue = LaneQueue(interactive_weight)
         self._is_closed = False
-        names = [f"decode {number}" for number in range(threads)]
-        self._threads = [start_stage_thread(name, partial(self._run, name), self._die) for name in names]
+        self._decoders = [_Decoder(f"decode {number}", self) for number in range(threads)]
+        for decoder in self._decoders:
+            supervisor.start(decoder)
 
     def submit(self, works: Sequence[Work]) -> None:
         """Queue the inputs of a call."""
         with self._changed:
-            if self._alive and not self._is_closed:
+            if self._is_working:
                 for work in works:
                     self._queue.push(work)
                 self._changed.notify(len(works))
                 return
         for work in works:
-            work.settle(NotReady("decoding is out of service"))
+            work.settle(NotReady("decoding is out of service; try again"))
 
     def discard(self, call: Call) -> None:
         """Forget the waiting inputs of a call that nobody reads any more."""
@@ -62,43 +63,80 @@ class DecodePool:
 
     def close(self) -> None:
         """Refuse what waits and end the threads."""
+        lives = [self._supervisor.forget(decoder) for decoder in self._decoders]
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join(CLOSE_SECONDS)
-        self._fail_waiting(NotReady("the server is closing"))
+        for life in lives:
+            if life:
+                life.join(CLOSE_SECONDS)
+        self.fail_waiting(NotReady("the server is closing"))
 
-    def _run(self, name: str) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_closed or len(self._queue) > 0)
-                if self._is_closed:
-                    return
-                work = self._held[name] = self._queue.take(1)[0]
-            _prepare(work)
-            del self._held[name]
+    @property
+    def _is_working(self) -> bool:
+        return not self._is_closed and any(decoder.is_up for decoder in self._decoders)
 
-    def _die(self, name: str) -> None:
+    def next_work(self, decoder: "_Decoder", pulse: Pulse) -> Work | None:
+        """The input whose turn it is, now held by a decoder; None where there was none for a while."""
         with self._changed:
-            self._alive -= 1
-            is_last = not self._alive
-            held = self._held.pop(name, None)
-        self._on_death(name)
-        if held:
-            held.settle(ModelFailure(f"{name} died"))
-        if is_last:
-            self._fail_waiting(NotReady("decoding is out of service"))
+            self._changed.wait_for(lambda: pulse.is_over or len(self._queue) > 0, pulse.rest_s)
+            lane = self._queue.turn()
+            if pulse.is_over or lane is None:
+                return None
+            self._queue.charge(lane, 1.0)
+            decoder.held = self._queue.take(lane, 1)[0]
+            return decoder.held
 
-    def _fail_waiting(self, error: ServerError) -> None:
+    def put_down(self, decoder: "_Decoder") -> Work | None:
+        """A decoder has fallen: what it held. Where it was the last, nothing waits for it any more."""
+        with self._changed:
+            held, decoder.held, decoder.is_up = decoder.held, None, False
+        if not self._is_working:
+            self.fail_waiting(NotReady("decoding is out of service; try again"))
+        return held
+
+    def fail_waiting(self, error: ServerError) -> None:
+        """Answer everyone in the queue."""
         with self._changed:
             waiting = self._queue.discard_all()
         for work in waiting:
             work.settle(error)
 
 
-def _prepare(work: Work) -> None:
-    """Make the row and hand it on, or settle the input with what is wrong with it."""
+class _Decoder:
+    """One thread of the pool: a stage of its own, so that one that hangs leaves the others at work."""
+
+    def __init__(self, name: str, pool: DecodePool) -> None:
+        self.name = name
+        self.is_up = False
+        self.held: Work | None = None
+        self._pool = pool
+
+    def begin(self, life: Life) -> None:
+        self.is_up = True
+        life.start_thread(self.name, self._run)
+
+    def fall(self, reason: str) -> None:
+        held = self._pool.put_down(self)
+        if held:
+            held.settle(ModelFailure(reason))
+
+    def _run(self, pulse: Pulse) -> None:
+        while not pulse.is_over:
+            pulse.beat()
+            work = self._pool.next_work(self, pulse)
+            if work is None:
+                continue
+            _prepare(work, pulse)
+            if not pulse.is_lost:
+                self.held = None
+
+
+def _prepare(work: Work, pulse: Pulse) -> None:
+    """Make the row and hand it on, or settle the input with what is wrong with it.
+
+    A thread that was given up while it prepared does neither: the input has its answer.
+    """
     reason = work.call.no_longer_wanted()
     if reason:
         work.settle(reason)
@@ -112,6 +150,8 @@ def _prepare(work: Work) -> None:
     except Exception as error:
         log.error("preparing an input failed", input=work.input.field, exc_info=True)
         work.settle(ModelFailure(f"preparing failed: {error}"))
+        return
+    if pulse.is_lost:
         return
     work.row, work.truncated = prepared.row, prepared.truncated
     work.call.times.cover(decode_ms=(time.monotonic() - started) * 1e3)

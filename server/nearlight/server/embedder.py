@@ -2,22 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from nearlight.server.call import F32, Call, Input, Outcome, StageTimes, Work
+from nearlight.server.cache import CacheUse, VectorCache, keys_of
+from nearlight.server.call import F32, Call, Input, StageTimes, Work
 from nearlight.server.decode import DecodePool
 from nearlight.server.errors import NotPossible, NotReady, ServerError
+from nearlight.server.lookup import Embeddings, Lookup, OnAnswer
 from nearlight.server.metrics import observe
 from nearlight.server.models import LoadedModel, Tower
 from nearlight.server.patience import Patience
 
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Outcomes in the order of the inputs, and the slowest times at each stage."""
-
-    outcomes: Sequence[Outcome]
-    times: StageTimes
+USE_CACHE = CacheUse()
 
 
 class Embedder:
@@ -25,58 +20,92 @@ class Embedder:
 
     Args:
         pool: decodes and tokenises for all models.
+        cache: of vectors; None: every input is computed.
     """
 
-    def __init__(self, pool: DecodePool) -> None:
+    def __init__(self, pool: DecodePool, cache: VectorCache | None = None) -> None:
         self._pool = pool
+        self._cache = cache
 
-    async def embed(self, model: LoadedModel, inputs: Sequence[Input], patience: Patience) -> Embeddings:
+    async def embed(
+        self,
+        model: LoadedModel,
+        inputs: Sequence[Input],
+        patience: Patience,
+        use: CacheUse = USE_CACHE,
+    ) -> Embeddings:
         """Embed each input; one that fails does not touch its neighbours.
 
         Args:
             model: in service.
             inputs: images and texts may be mixed; may be empty.
             patience: who asks, until when.
+            use: of the cache.
 
         Raises:
-            Overloaded: no room for all of them, and the caller does not wait for room.
+            Overloaded: no room for all of them, or not before the deadline.
             TooLate: the deadline passed.
-            NotReady: a stage is dead.
+            NotReady: a stage is down.
         """
         if not inputs:
             return Embeddings([], StageTimes())
-        call = Call(len(inputs), patience.caller, patience.deadline)
+        if self._cache is None or not (use.read or use.write):
+            return await self._compute(model, inputs, patience)
+        keys = await keys_of(model, inputs)
+        cache = self._cache
+
+        async def compute(chosen: Sequence[int], on_answer: OnAnswer) -> Embeddings:
+            return await self._compute(model, [inputs[i] for i in chosen], patience, on_answer)
+
+        if use.read:
+            return await Lookup(cache, keys, patience, use).run(compute)
+        return await self._compute(
+            model, inputs, patience, lambda i, outcome: cache.answer(keys[i], None, outcome, keep=True)
+        )
+
+    async def embed_one(
+        self, model: LoadedModel, item: Input, patience: Patience, use: CacheUse = USE_CACHE
+    ) -> tuple[F32, StageTimes]:
+        """The unit vector (D,) of one input.
+
+        Raises:
+            ServerError: whatever kept it from being embedded.
+        """
+        embeddings = await self.embed(model, [item], patience, use)
+        outcome = embeddings.outcomes[0]
+        if isinstance(outcome, ServerError):
+            raise outcome
+        return outcome.vector, embeddings.times
+
+    async def _compute(
+        self,
+        model: LoadedModel,
+        inputs: Sequence[Input],
+        patience: Patience,
+        on_answer: OnAnswer | None = None,
+    ) -> Embeddings:
+        call = Call(len(inputs), patience.caller, patience.deadline, patience.lane, on_answer)
         works = [work for index, item in enumerate(inputs) if (work := _work(model, call, index, item))]
         counts = Counter(work.input.kind for work in works)
         # Sorted: two calls that wait for two towers in opposite order would wait forever.
         towers = [(model.towers[kind], n) for kind, n in sorted(counts.items())]
-        await _enter(towers, patience)
+        await _enter(call, towers, patience)
         try:
             self._pool.submit(works)
             return Embeddings(await call.joined(), call.times)
         finally:
             self._forget(call, towers, patience)
 
-    async def embed_one(self, model: LoadedModel, item: Input, patience: Patience) -> tuple[F32, StageTimes]:
-        """The unit vector (D,) of one input.
-
-        Raises:
-            ServerError: whatever kept it from being embedded.
-        """
-        embeddings = await self.embed(model, [item], patience)
-        outcome = embeddings.outcomes[0]
-        if isinstance(outcome, ServerError):
-            raise outcome
-        return outcome.vector, embeddings.times
-
     def _forget(self, call: Call, towers: Sequence[tuple[Tower, int]], patience: Patience) -> None:
         """Drop what still waits: nothing, unless the caller left or its deadline passed."""
         observe.embedded([tower.name.rpartition("/")[2] for tower, _ in towers], call.times)
-        call.cancel()
-        self._pool.discard(call)
-        for tower, n in towers:
-            tower.batcher.discard(call)
-            tower.admission(patience).leave(n)
+        if call.left:
+            call.cancel()
+            self._pool.discard(call)
+        for tower, _ in towers:
+            if call.left:
+                tower.batcher.discard(call)
+            tower.admission(patience).leave(call)
 
 
 def _work(model: LoadedModel, call: Call, index: int, item: Input) -> Work | None:
@@ -89,19 +118,19 @@ def _work(model: LoadedModel, call: Call, index: int, item: Input) -> Work | Non
     return None
 
 
-async def _enter(towers: Sequence[tuple[Tower, int]], patience: Patience) -> None:
+async def _enter(call: Call, towers: Sequence[tuple[Tower, int]], patience: Patience) -> None:
     """Enter all towers or none."""
-    entered: list[tuple[Tower, int]] = []
+    entered: list[Tower] = []
     try:
         for tower, n in towers:
             if tower.batcher.is_dead:
-                raise NotReady(f"{tower.name} is out of service: a stage died")
+                raise NotReady(f"{tower.name} is out of service; try again")
             if patience.waits_for_room:
-                await tower.admission(patience).enter_when_room(n)
+                await tower.admission(patience).enter_when_room(call, n)
             else:
-                tower.admission(patience).enter(n)
-            entered.append((tower, n))
+                tower.admission(patience).enter(call, n)
+            entered.append(tower)
     except BaseException:
-        for tower, n in entered:
-            tower.admission(patience).leave(n)
+        for tower in entered:
+            tower.admission(patience).leave(call)
         raise

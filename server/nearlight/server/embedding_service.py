@@ -19,7 +19,7 @@ from nearlight.server.convert.embedding import (
     embed_response,
     without_truncated,
 )
-from nearlight.server.convert.values import batch_error, timings
+from nearlight.server.convert.values import batch_error, cache_use, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import NotPossible
 from nearlight.server.health import Health
@@ -82,7 +82,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         self, request: embedding_pb2.ClassifyRequest, context: Context
     ) -> embedding_pb2.ClassifyResponse:
         """Label images with any words."""
-        watch, patience = Stopwatch(), patience_of(context)
+        watch, patience = Stopwatch(), patience_of(context).wishing(request.priority)
         model = self._models.get(request.model)
         wish = classify_wish(request, self._limits, DEFAULT_TEMPLATES)
         scoring = model.manifest.scoring
@@ -90,7 +90,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
             raise NotPossible(f"model {model.name!r} has no text tower: it cannot compare images with labels")
         prototypes, were_cached = await self._prototypes.get(model, wish.prompts)
         observe.cache("labels", hit=were_cached)
-        embeddings = await self._embedder.embed(model, wish.images, patience)
+        embeddings = await self._embedder.embed(model, wish.images, patience, cache_use(request.cache))
         vectors = [o.vector if isinstance(o, Embedded) else None for o in embeddings.outcomes]
         scores = score_labels(vectors, prototypes, scoring, wish.multi_label)
         response = classify_response(wish, embeddings, scores, model)
@@ -101,18 +101,19 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     async def _embed(
         self, request: embedding_pb2.EmbedRequest, patience: Patience
     ) -> embedding_pb2.EmbedResponse:
-        watch = Stopwatch()
+        watch, patience = Stopwatch(), patience.wishing(request.priority)
         model = self._models.get(request.model)
         check_dim(request, model)
         inputs = embed_inputs(request, self._limits)
         good = [item for item in inputs if isinstance(item, Input)]
-        embeddings = await self._embedder.embed(model, good, patience)
+        embeddings = await self._embedder.embed(model, good, patience, cache_use(request.cache))
         answers = iter(embeddings.outcomes)
         outcomes: list[Outcome] = [next(answers) if isinstance(item, Input) else item for item in inputs]
         if request.HasField("truncate") and not request.truncate:
             outcomes = without_truncated(outcomes, model)
         observe.inputs_answered(outcomes)
         response = embed_response(request, outcomes, model)
+        response.cache_hits = embeddings.cache_hits
         response.timings.CopyFrom(timings(watch.ms, embeddings.times))
         return response
 

@@ -17,28 +17,33 @@ class FairQueue:
     """
 
     def __init__(self) -> None:
-        self._lanes: OrderedDict[Caller, dict[Shape, deque[Work]]] = OrderedDict()
+        self._callers: OrderedDict[Caller, dict[Shape, deque[Work]]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
     def push(self, work: Work) -> None:
-        """Add one input at the end of its caller's lane."""
-        lane = self._lanes.setdefault(work.call.caller, {})
-        lane.setdefault(work.shape, deque()).append(work)
+        """Add one input at the end of its caller's line."""
+        line = self._callers.setdefault(work.call.caller, {})
+        line.setdefault(work.shape, deque()).append(work)
         self._size += 1
 
-    def take(self, limit: int) -> list[Work]:
-        """Remove the next batch: 1 to `limit` inputs of one shape; empty only when the queue is."""
-        if not self._lanes:
+    def take(self, limit: int, shape: Shape | None = None) -> list[Work]:
+        """Remove the next batch: 1 to `limit` inputs of one shape; empty only when the queue is.
+
+        Args:
+            limit: most inputs.
+            shape: the one to take, none of which may be here; None: that of whose turn it is.
+        """
+        if not self._callers:
             return []
-        shape = self._next_shape()
+        shape = self._next_shape() if shape is None else shape
         batch: list[Work] = []
         while len(batch) < limit:
             before = len(batch)
-            for caller in list(self._lanes):
-                if shape in self._lanes[caller]:
+            for caller in list(self._callers):
+                if shape in self._callers[caller]:
                     batch.append(self._pop(caller, shape))
                     if len(batch) == limit:
                         break
@@ -51,26 +56,26 @@ class FairQueue:
         if self._size < limit:
             return False
         shape = self._next_shape()
-        return sum(len(lane[shape]) for lane in self._lanes.values() if shape in lane) >= limit
+        return sum(len(line[shape]) for line in self._callers.values() if shape in line) >= limit
 
     def discard(self, unwanted: Callable[[Work], bool]) -> list[Work]:
         """Remove and return every input for which `unwanted` holds."""
         gone: list[Work] = []
-        for caller in list(self._lanes):
-            lane = self._lanes[caller]
-            for shape in list(lane):
-                gone.extend(work for work in lane[shape] if unwanted(work))
-                lane[shape] = deque(work for work in lane[shape] if not unwanted(work))
-                if not lane[shape]:
-                    del lane[shape]
-            if not lane:
-                del self._lanes[caller]
+        for caller in list(self._callers):
+            line = self._callers[caller]
+            for shape in list(line):
+                gone.extend(work for work in line[shape] if unwanted(work))
+                line[shape] = deque(work for work in line[shape] if not unwanted(work))
+                if not line[shape]:
+                    del line[shape]
+            if not line:
+                del self._callers[caller]
         self._size -= len(gone)
         return gone
 
     def discard_call(self, call: Call) -> list[Work]:
         """Remove and return every input of one call."""
-        return self.discard(lambda work: work.call is call) if call.caller in self._lanes else []
+        return self.discard(lambda work: work.call is call) if call.caller in self._callers else []
 
     def discard_all(self) -> list[Work]:
         """Remove and return everything."""
@@ -78,18 +83,18 @@ class FairQueue:
 
     def _next_shape(self) -> Shape:
         """Shape of the oldest row of the caller whose turn it is."""
-        lane = next(iter(self._lanes.values()))
-        return min(lane, key=lambda shape: lane[shape][0].arrival)
+        line = next(iter(self._callers.values()))
+        return min(line, key=lambda shape: line[shape][0].arrival)
 
     def _pop(self, caller: Caller, shape: Shape) -> Work:
         """Take a caller's oldest row of a shape and send the caller to the end of the line."""
-        lane = self._lanes[caller]
-        work = lane[shape].popleft()
-        if not lane[shape]:
-            del lane[shape]
-        if lane:
-            self._lanes.move_to_end(caller)
+        line = self._callers[caller]
+        work = line[shape].popleft()
+        if not line[shape]:
+            del line[shape]
+        if line:
+            self._callers.move_to_end(caller)
         else:
-            del self._lanes[caller]
+            del self._callers[caller]
         self._size -= 1
         return work

@@ -1,6 +1,7 @@
 """Whether the server is fit to take calls, told truthfully to callers and load balancers."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from enum import Enum
 
@@ -15,6 +16,9 @@ _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 RETRY_DELAY_S = 0.5
+# Quiet is when no call has come for so long; callers who never rest are not waited for longer than that.
+QUIET_SECONDS = 0.1
+LONGEST_QUIET_WAIT_SECONDS = 1.0
 
 
 class Phase(Enum):
@@ -26,7 +30,7 @@ class Phase(Enum):
 
 
 class Health:
-    """The phase, the stages that died, and the calls in flight.
+    """The phase, the stages that are down, and the calls in flight.
 
     grpc.health.v1 answers SERVING only while the phase is SERVING and every stage lives.
 
@@ -43,6 +47,7 @@ class Health:
         self._dead: set[str] = set()
         self._max_calls = max_calls
         self._in_flight = 0
+        self._last_call = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = asyncio.get_running_loop()
@@ -56,8 +61,16 @@ class Health:
         await self.tell()
 
     def stage_died(self, stage: str) -> None:
-        """A stage is gone for good; called from its dying thread."""
+        """A stage has fallen; called from any thread."""
         self._dead.add(stage)
+        self._tell_from_anywhere()
+
+    def stage_recovered(self, stage: str) -> None:
+        """A stage that had fallen works again; called from any thread."""
+        self._dead.discard(stage)
+        self._tell_from_anywhere()
+
+    def _tell_from_anywhere(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._tell_soon)
         except RuntimeError:  # the loop is closed: nobody asks any more
@@ -82,6 +95,7 @@ class Health:
             NotReady: not the time for it.
             Overloaded: too many calls at once.
         """
+        self._last_call = time.monotonic()
         if self.phase is not Phase.SERVING:
             raise NotReady(f"the server is {self.phase.value}")
         if self._in_flight >= self._max_calls:
@@ -104,3 +118,13 @@ class Health:
         except TimeoutError:
             log.warning("drain time is over", calls_cut_off=self._in_flight, drain_seconds=seconds)
         return self._in_flight
+
+    async def wait_quiet(self) -> None:
+        """Wait until no calls come any more, but not for long.
+
+        gRPC cuts calls off that reach it just when it closes; those sent before the server said that it
+        drains must still be read, and get a status.
+        """
+        ends = time.monotonic() + LONGEST_QUIET_WAIT_SECONDS
+        while (left_s := min(ends, self._last_call + QUIET_SECONDS) - time.monotonic()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(left_s)

@@ -16,12 +16,12 @@ from nearlight.server.admission import Admission
 from nearlight.server.batcher import Batcher
 from nearlight.server.call import Input, Prepared, Route, TowerKind
 from nearlight.server.config import ServerConfig
+from nearlight.server.cost import CostModel, measure
 from nearlight.server.decode import image_preparation, text_preparation, text_widths
 from nearlight.server.engine import OnnxEncoder, warm_up
 from nearlight.server.errors import BundleUnusable, NotFound
 from nearlight.server.patience import Patience
-
-OnDeath = Callable[[str], None]
+from nearlight.server.supervisor import Supervisor
 
 
 class Tower:
@@ -30,10 +30,13 @@ class Tower:
     Args:
         name: of model and tower, such as "nearlight-tiny/image".
         encoder: loaded and warmed.
+        renew: loads it again, when the engine died or hangs.
+        costs: of the engine's runs.
         prepare: from input to row.
         max_batch: most rows of one run.
-        queue_inputs: most inputs inside at once, of single calls, and as many of streams.
-        on_death: told when a stage dies.
+        queue_inputs: most inputs inside at once, of single calls; as many of bulk calls, and of streams.
+        supervisor: watches the engine.
+        interactive_weight: see `LaneQueue`.
     """
 
     def __init__(
@@ -42,21 +45,40 @@ class Tower:
         encoder: OnnxEncoder,
         prepare: Callable[[Input], Prepared],
         *,
+        renew: Callable[[], OnnxEncoder],
+        costs: CostModel,
         max_batch: int,
         queue_inputs: int,
-        on_death: OnDeath,
+        interactive_weight: float,
+        supervisor: Supervisor,
     ) -> None:
         self.name = name
         self.encoder = encoder
-        # Rooms of their own: a bulk stream that fills its room must not shut single calls out, nor they it.
-        self._calls = Admission(name, queue_inputs)
-        self._streams = Admission(f"{name} (streams)", queue_inputs)
-        self.batcher = Batcher(name, encoder, max_batch=max_batch, on_death=on_death)
+        self.costs = costs
+
+        def room(label: str) -> Admission:
+            return Admission(
+                label, queue_inputs, full_batch=max_batch, engine_s=lambda: costs.input_s(max_batch)
+            )
+
+        # Rooms of their own: bulk work that fills its room must not shut single calls out, nor they it.
+        self._calls, self._bulk, self._streams = room(name), room(f"{name} (bulk)"), room(f"{name} (streams)")
+        self.batcher = Batcher(
+            name,
+            encoder,
+            max_batch=max_batch,
+            supervisor=supervisor,
+            renew=renew,
+            costs=costs,
+            interactive_weight=interactive_weight,
+        )
         self.route = Route(prepare, self.batcher.put)
 
     def admission(self, patience: Patience) -> Admission:
         """The room that a caller's inputs take."""
-        return self._streams if patience.waits_for_room else self._calls
+        if patience.waits_for_room:
+            return self._streams
+        return self._bulk if patience.lane == "bulk" else self._calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +189,15 @@ def open_bundles(names: Sequence[str]) -> list[Bundle]:
     return bundles
 
 
-def load_model(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> LoadedModel:
+def load_model(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> LoadedModel:
     """Load and warm both towers of a bundle. Takes seconds.
 
     Raises:
         BundleUnusable: the engine refuses it.
     """
-    towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, on_death)}
+    towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, supervisor)}
     if bundle.manifest.towers.text is not None:
-        towers["text"] = _text_tower(bundle, config, on_death)
+        towers["text"] = _text_tower(bundle, config, supervisor)
     return LoadedModel(bundle.manifest, towers, int(time.time() * 1000))
 
 
@@ -184,9 +206,13 @@ def image_limits(config: ServerConfig) -> ImageLimits:
     return ImageLimits(max_bytes=config.limits.max_image_bytes, max_pixels=config.limits.max_image_pixels)
 
 
-def _image_tower(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> Tower:
+def _image_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> Tower:
     tower = bundle.manifest.towers.image
-    encoder = _encoder(bundle, bundle.image_path, config)
+
+    def load() -> OnnxEncoder:
+        return _encoder(bundle, bundle.image_path, config)
+
+    encoder = load()
     side = tower.preprocess.size_px
     max_batch = config.batching.max_images
     warm_up(encoder, [(n, side, side, 3) for n in sorted({1, max_batch})], np.uint8)
@@ -194,17 +220,24 @@ def _image_tower(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> Tow
         f"{bundle.manifest.name}/image",
         encoder,
         image_preparation(tower.preprocess, image_limits(config)),
+        renew=load,
+        costs=measure(encoder, [(side, side, 3)], np.uint8, max_batch=max_batch),
         max_batch=max_batch,
         queue_inputs=config.limits.queue_inputs,
-        on_death=on_death,
+        interactive_weight=config.batching.interactive_weight,
+        supervisor=supervisor,
     )
 
 
-def _text_tower(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> Tower:
+def _text_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> Tower:
     tower, path = bundle.manifest.towers.text, bundle.text_path
     assert tower is not None
     assert path is not None
-    encoder = _encoder(bundle, path, config)
+
+    def load() -> OnnxEncoder:
+        return _encoder(bundle, path, config)
+
+    encoder = load()
     max_batch = config.batching.max_texts
     widths = text_widths(tower, config.batching.text_lengths)
     warm_up(encoder, [(n, width) for width in widths for n in sorted({1, max_batch})], np.int64)
@@ -216,9 +249,12 @@ def _text_tower(bundle: Bundle, config: ServerConfig, on_death: OnDeath) -> Towe
             lengths=config.batching.text_lengths,
             max_bytes=config.limits.max_text_bytes,
         ),
+        renew=load,
+        costs=measure(encoder, [(width,) for width in widths], np.int64, max_batch=max_batch),
         max_batch=max_batch,
         queue_inputs=config.limits.queue_inputs,
-        on_death=on_death,
+        interactive_weight=config.batching.interactive_weight,
+        supervisor=supervisor,
     )
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, Input, Outcome, StageTimes
 from nearlight.server.catalog import Catalog, check_min_seq, check_space
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.points import hit_message
 from nearlight.server.convert.queries import Example, PointQuery, groups_wish, query_wish
-from nearlight.server.convert.values import fitting, json_bytes, timings
+from nearlight.server.convert.values import cache_use, fitting, json_bytes, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, NotFound, ServerError
 from nearlight.server.patience import Patience
@@ -133,7 +134,8 @@ class Querier:
         check_min_seq(request.min_seq, info)
         wish = query_wish(request, info.dim, self._limits)
         examples = (*wish.positive, *wish.negative)
-        rows, times = await self._vectors_of(examples, collection, info, patience)  # (P + N, D)
+        patience, use = patience.wishing(request.priority), cache_use(request.cache)
+        rows, times = await self._vectors_of(examples, collection, info, patience, use)  # (P + N, D)
         return prepared(info, wish, rows, times, watch)
 
     async def _ready_in_batch(
@@ -146,7 +148,12 @@ class Querier:
         return await self._ready(collection, request, patience)
 
     async def _vectors_of(
-        self, examples: Sequence[Example], collection: Collection, info: CollectionInfo, patience: Patience
+        self,
+        examples: Sequence[Example],
+        collection: Collection,
+        info: CollectionInfo,
+        patience: Patience,
+        use: CacheUse,
     ) -> tuple[F32, StageTimes]:
         """A vector for each example: given, embedded, or looked up."""
         sources = [example.source for example in examples]
@@ -155,7 +162,7 @@ class Querier:
         inputs = [source for source in sources if isinstance(source, Input)]
         outcomes: Iterator[Outcome] = iter(())
         if inputs:
-            embeddings = await self._embedder.embed(self._catalog.model_for(info), inputs, patience)
+            embeddings = await self._embedder.embed(self._catalog.model_for(info), inputs, patience, use)
             outcomes, times = iter(embeddings.outcomes), embeddings.times
         points = {source.id: source.field for source in sources if isinstance(source, PointQuery)}
         stored: dict[PointId, F32] = {}

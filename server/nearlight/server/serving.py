@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from nearlight.bundle.folder import Bundle
+from nearlight.server.cache import VectorCache
 from nearlight.server.catalog import Catalog
 from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
@@ -31,6 +32,7 @@ from nearlight.server.security.access import Access
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.security.tls import ServerTls
 from nearlight.server.security.tokens import Tokens
+from nearlight.server.supervisor import Supervisor
 from nearlight.server.upserter import Upserter
 from nearlight.store import Store, StoreError
 from nearlight.v1 import (
@@ -72,6 +74,12 @@ class Server:
         self._catalog: Catalog | None = None
         self._metrics: MetricsEndpoint | None = None
         self.metrics_address = ""
+        self._supervisor = Supervisor(
+            self._health.stage_died,
+            self._health.stage_recovered,
+            call_limit_s=config.engine.call_limit_seconds,
+            restart_after_s=config.engine.restart_seconds,
+        )
 
     async def start(self) -> None:
         """Take calls; returns when every model is warm.
@@ -86,9 +94,13 @@ class Server:
             bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
             store = await asyncio.to_thread(open_store, self._config.data_folder)
             self._catalog = Catalog(store, self._models, self._config.store_threads, self._health.stage_died)
-            self._pool = DecodePool(self._config.engine.preparing_threads, self._health.stage_died)
+            self._pool = DecodePool(
+                self._config.engine.preparing_threads,
+                self._supervisor,
+                self._config.batching.interactive_weight,
+            )
             server = _grpc_server(self._config, self._health)
-            self._add_services(server, self._catalog, Embedder(self._pool))
+            self._add_services(server, self._catalog, Embedder(self._pool, vector_cache(self._config)))
             self.address = _bind(server, self._config)
             self._show_metrics(store)
             await self._health.enter(Phase.LOADING)
@@ -106,6 +118,7 @@ class Server:
         """Drain: say NOT_SERVING, refuse new calls, let those in flight finish, end."""
         await self._health.enter(Phase.DRAINING)
         await self._health.wait_idle(self._config.drain_seconds)
+        await self._health.wait_quiet()
         await self._close(grace_s=LAST_REPLY_SECONDS)
         log.info("stopped")
 
@@ -116,7 +129,7 @@ class Server:
 
     def _load(self, bundles: list[Bundle]) -> None:
         for bundle in bundles:
-            self._models.add(load_model(bundle, self._config, self._health.stage_died))
+            self._models.add(load_model(bundle, self._config, self._supervisor))
 
     def _add_services(self, server: grpc.aio.Server, catalog: Catalog, embedder: Embedder) -> None:
         limits, models = self._config.limits, self._models
@@ -170,8 +183,14 @@ class Server:
         if self._pool:
             self._pool.close()
         self._models.close()
+        self._supervisor.close()
         if self._catalog:
             self._catalog.close()
+
+
+def vector_cache(config: ServerConfig) -> VectorCache | None:
+    """The cache, None where it is switched off."""
+    return VectorCache(config.cache.max_bytes) if config.cache.max_bytes else None
 
 
 def open_store(folder: Path) -> Store:

@@ -1,14 +1,8 @@
-"""How many CPU cores this process may use, and threads that never die silently."""
+"""How many CPU cores this process may use."""
 
 import math
 import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
-
-from nearlight.server.log import get_logger
-
-log = get_logger(__name__)
 
 
 def cpu_budget(root: Path = Path("/")) -> int:
@@ -75,26 +69,3 @@ def _quotas_v1(root: Path) -> list[float]:
         if quota > 0 and period > 0:
             quotas.append(quota / period)
     return quotas
-
-
-def start_stage_thread(
-    name: str, loop: Callable[[], None], on_death: Callable[[str], None]
-) -> threading.Thread:
-    """Start a daemon thread whose unexpected end is always told.
-
-    Args:
-        name: of the stage, for logs and `on_death`.
-        loop: returns only when the stage is closed; anything it raises is a death.
-        on_death: called once from the dying thread with `name`; must fail whatever the stage still owns.
-    """
-
-    def run() -> None:
-        try:
-            loop()
-        except BaseException:
-            log.critical("a stage thread died", stage=name, exc_info=True)
-            on_death(name)
-
-    thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
-    return thread

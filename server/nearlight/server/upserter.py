@@ -7,7 +7,7 @@ from nearlight.server.call import F32, Embedded, Input, Outcome, StageTimes
 from nearlight.server.catalog import Catalog, check_space
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.points import NewPoint, check_upsert, new_point, storable
-from nearlight.server.convert.values import item_error, timings
+from nearlight.server.convert.values import cache_use, item_error, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, ServerError
 from nearlight.server.patience import Patience
@@ -48,7 +48,7 @@ class Upserter:
             ServerError: the batch fails as a whole.
             StoreError: no such collection.
         """
-        watch = Stopwatch()
+        watch, patience = Stopwatch(), patience.wishing(request.priority)
         check_upsert(request, self._limits)
         collection = self._catalog.collection(request.collection)
         info = collection.info
@@ -58,7 +58,9 @@ class Upserter:
         outcomes: Sequence[Outcome] = []
         times = StageTimes()
         if inputs:
-            embeddings = await self._embedder.embed(self._catalog.model_for(info), inputs, patience)
+            embeddings = await self._embedder.embed(
+                self._catalog.model_for(info), inputs, patience, cache_use(request.cache)
+            )
             outcomes, times = embeddings.outcomes, embeddings.times
         points, failed = _sort(news, outcomes)
         return ReadyBatch(collection, points, failed, times, watch)

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from nearlight.server.convert.points import key_of_path
-from nearlight.server.convert.values import check_count, json_bytes, refuse_unbuilt
+from nearlight.server.convert.values import check_count, enum_name, json_bytes, refuse_unbuilt
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
 from nearlight.store import AliasChange, CollectionInfo, DeleteAlias, PayloadKind, SetAlias
@@ -80,7 +80,7 @@ def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
             "durability RELAXED is not built in this server: every write is FULL", field="durability"
         )
     if request.index_config.kind not in _EXACT_KINDS:
-        kind = collection_pb2.IndexKind.Name(request.index_config.kind)
+        kind = enum_name(collection_pb2.IndexKind, request.index_config.kind, "index_config.kind")
         raise NotBuilt(f"index_config.kind {kind} is not built in this server", field="index_config.kind")
 
 

@@ -9,8 +9,8 @@ from nearlight.server.call import F32, Embedded, Input, Outcome
 from nearlight.server.classifier import LabelPrompts, LabelScores
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.values import block_message, check_count, dtype_of, item_error, refuse_unbuilt
-from nearlight.server.embedder import Embeddings
 from nearlight.server.errors import InvalidInput, NotBuilt, ServerError
+from nearlight.server.lookup import Embeddings
 from nearlight.server.models import LoadedModel
 from nearlight.v1 import embedding_pb2, input_pb2
 

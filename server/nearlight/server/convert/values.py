@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from google.protobuf.message import Message
 
+from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, StageTimes
 from nearlight.server.errors import InvalidInput, NotBuilt, ServerError
 from nearlight.server.status import message_of, number_of, retry_after_ms
@@ -40,6 +41,26 @@ def refuse_unbuilt(message: Message, *fields: str) -> None:
     for field in fields:
         if field in used:
             raise NotBuilt(f"{field} is not built in this server", field=field)
+
+
+class Enumeration(Protocol):
+    """A generated enum."""
+
+    def Name(self, number: Any) -> str:
+        """Its name; ValueError for a number that has none."""
+        ...
+
+
+def enum_name(enumeration: Enumeration, number: int, field: str) -> str:
+    """The name of an enum's value: on the wire it may be any number.
+
+    Raises:
+        InvalidInput: no such value.
+    """
+    try:
+        return enumeration.Name(number)
+    except ValueError:
+        raise InvalidInput(f"{field} is {number}, which has no meaning", field=field) from None
 
 
 def dtype_of(dtype: int, field: str) -> np.dtype[Any]:
@@ -152,6 +173,11 @@ def timings(
         search_ms=search_ms,
         write_ms=write_ms,
     )
+
+
+def cache_use(options: input_pb2.CacheOptions) -> CacheUse:
+    """How a call uses the cache of vectors."""
+    return CacheUse(read=not options.skip_read, write=not options.skip_write)
 
 
 def check_count(n: int, limit: int, field: str) -> None:
