@@ -150,6 +150,93 @@ async def test_an_idle_engine_starts_at_once_and_the_queue_fills_while_it_runs(
     assert encoder.batches[1:] == [list(range(2, 10)), list(range(10, 18)), [18, 19]]
 
 
+@pytest.fixture
+def sharing(encoder: Projection, calm_supervisor: Supervisor) -> Iterator[Batcher]:
+    """Its engine shares the cores with the threads that prepare rows; a full batch takes it half a minute."""
+    costs = Fixed(lambda rows: 30.0)
+    made = Batcher("test", encoder, max_batch=8, supervisor=calm_supervisor, costs=costs, shares_cores=True)
+    yield made
+    encoder.gate.set()
+    made.close()
+
+
+def coming(batcher: Batcher, numbers: list[int], lane: Lane = "interactive") -> tuple[Call, list[Work]]:
+    """Inputs of one call that are being prepared."""
+    call = Call(len(numbers), Caller(), None, lane)
+    route = Route(lambda item: Prepared(row(0)), batcher.put, batcher.expect, batcher.give_up)
+    works = [
+        Work(call, i, Input("text", "", f"inputs[{i}]"), route, row(number))
+        for i, number in enumerate(numbers)
+    ]
+    for work in works:
+        batcher.expect(work)
+    return call, works
+
+
+async def test_an_engine_that_shares_cores_lets_rows_being_prepared_join(
+    sharing: Batcher, encoder: Projection
+) -> None:
+    call, works = coming(sharing, [1, 2, 3, 4, 5])
+    for work in works[:3]:
+        sharing.put(work)
+    await asyncio.sleep(0.05)
+    assert not encoder.batches
+    sharing.give_up(works[3])  # its image was broken
+    works[3].settle(ModelFailure("broken"))
+    await asyncio.sleep(0.05)
+    assert not encoder.batches
+    sharing.put(works[4])
+    await call.joined()
+    assert encoder.batches == [[1, 2, 3, 5]]
+
+
+async def test_the_last_row_given_up_lets_the_others_go(sharing: Batcher, encoder: Projection) -> None:
+    call, works = coming(sharing, [1, 2])
+    sharing.put(works[0])
+    await asyncio.sleep(0.05)
+    sharing.give_up(works[1])
+    works[1].settle(ModelFailure("broken"))
+    await call.joined()
+    assert encoder.batches == [[1]]
+
+
+async def test_a_full_batch_does_not_wait_for_more(sharing: Batcher, encoder: Projection) -> None:
+    call, works = coming(sharing, list(range(1, 11)))
+    for work in works[:8]:
+        sharing.put(work)
+    await until(lambda: len(encoder.batches) == 1)
+    assert encoder.batches == [list(range(1, 9))]
+    for work in works[8:]:
+        sharing.put(work)
+    await call.joined()
+
+
+async def test_single_calls_do_not_wait_for_bulk_rows(sharing: Batcher, encoder: Projection) -> None:
+    bulk, works = coming(sharing, [7, 8], "bulk")
+    await submit(sharing, [1]).joined()
+    assert encoder.batches == [[1]]
+    for work in works:
+        sharing.put(work)
+    await bulk.joined()
+
+
+async def test_rows_wait_for_others_no_longer_than_a_full_batch_takes(
+    encoder: Projection, calm_supervisor: Supervisor
+) -> None:
+    costs = Fixed(lambda rows: 0.02)
+    batcher = Batcher(
+        "test", encoder, max_batch=8, supervisor=calm_supervisor, costs=costs, shares_cores=True
+    )
+    try:
+        call, works = coming(batcher, [1, 2])
+        batcher.put(works[0])
+        await until(lambda: encoder.batches == [[1]])
+        batcher.put(works[1])
+        await call.joined()
+    finally:
+        batcher.close()
+
+
 async def test_one_full_batch_is_gathered_while_the_engine_runs(
     batcher: Batcher, encoder: Projection
 ) -> None:

@@ -157,6 +157,52 @@ async def test_a_single_call_is_decoded_before_bulk(pool: DecodePool) -> None:
     assert kitchen.order.index("single") == 1
 
 
+class Queue:
+    """Counts the rows an engine's queue is told to expect."""
+
+    def __init__(self, kitchen: Kitchen) -> None:
+        self.left: set[int] = set()
+        kitchen.route = Route(kitchen.prepare, self.deliver, self.expect, self.give_up)
+
+    def expect(self, work: Work) -> None:
+        self.left.add(id(work))
+
+    def give_up(self, work: Work) -> None:
+        self.left.discard(id(work))
+
+    def deliver(self, work: Work) -> None:
+        assert id(work) in self.left
+        self.left.discard(id(work))
+        work.settle(Embedded(VECTOR))
+
+
+@pytest.mark.parametrize("end", ["answered", "forgotten", "closed", "killed"])
+async def test_every_row_that_is_expected_comes_or_is_given_up(calm_supervisor: Supervisor, end: str) -> None:
+    kitchen, pool = Kitchen(), DecodePool(1, calm_supervisor)
+    queue = Queue(kitchen)
+    kitchen.gate.clear()
+    call, works = kitchen.works("a", "bad", "raises", "kills" if end == "killed" else "b", "c")
+    pool.submit(works)
+    assert kitchen.entered.acquire(timeout=30)
+    assert len(queue.left) == 5
+    if end == "forgotten":
+        call.cancel()
+        pool.discard(call)
+        assert len(queue.left) == 1  # the one being prepared
+    if end == "closed":
+        closing = threading.Thread(target=pool.close)
+        closing.start()
+    kitchen.gate.set()
+    if end == "closed":
+        closing.join()
+    elif end != "forgotten":
+        await call.joined()
+    async with asyncio.timeout(30):
+        while queue.left:  # noqa: ASYNC110  the thread that empties it knows no asyncio
+            await asyncio.sleep(0.001)
+    pool.close()
+
+
 def test_texts_are_padded_to_a_few_lengths_only(tiny_bundle: Path) -> None:
     tokenizer = Bundle.open(tiny_bundle).tokenizer()
     prepare = text_preparation(tokenizer, lengths=(8, 16, 200), max_bytes=10_000)

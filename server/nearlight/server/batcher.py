@@ -1,8 +1,9 @@
 """Rows into batches, batches through the engine, vectors to their calls.
 
-An idle engine takes what is there at once. While it runs the queue fills by itself, and as soon as it holds a
-full batch that batch is gathered ahead, so that the engine goes from one to the next without a pause. An
-interactive input that comes then still goes before a bulk batch that was gathered.
+An idle engine takes what is there, at once or after the rows that `Expectation` finds worth waiting for.
+While it runs the queue fills by itself, and as soon as it holds a full batch that batch is gathered ahead, so
+that the engine goes from one to the next without a pause. An interactive input that comes then still goes
+before a bulk batch that was gathered.
 """
 
 import threading
@@ -14,6 +15,7 @@ from nearlight.server.call import Call, Lane, Row, Work
 from nearlight.server.cost import CostModel
 from nearlight.server.engine import Encoder
 from nearlight.server.errors import ModelFailure, NotReady, ServerError
+from nearlight.server.expectation import Expectation
 from nearlight.server.lanes import INTERACTIVE_WEIGHT, LaneQueue
 from nearlight.server.metrics import observe
 from nearlight.server.supervisor import Life, Pulse, Supervisor
@@ -34,6 +36,7 @@ class Batcher:
         renew: makes another encoder for that: the old one may still be stuck in a call. None: keep the old.
         costs: of the engine's runs; kept fresh.
         interactive_weight: see `LaneQueue`.
+        shares_cores: the engine runs on the cores that prepare rows, see `Expectation`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Batcher:
         renew: Callable[[], Encoder] | None = None,
         costs: CostModel | None = None,
         interactive_weight: float = INTERACTIVE_WEIGHT,
+        shares_cores: bool = False,
     ) -> None:
         self.name = name
         self.is_dead = False
@@ -59,18 +63,38 @@ class Batcher:
         self._gathering: list[Work] = []
         self._ahead: Batch | None = None
         self._running: list[Work] = []
+        self._expectation = Expectation(shares_cores=shares_cores)
         self._is_closed = False
         supervisor.start(self)
+
+    def expect(self, work: Work) -> None:
+        """A row will be put here, unless it is given up."""
+        with self._changed:
+            self._expectation.add(work)
+
+    def give_up(self, work: Work) -> None:
+        """An expected row will not be put here."""
+        with self._changed:
+            self._expectation.remove(work)
+            self._notify(work.call.lane)
 
     def put(self, work: Work) -> None:
         """Queue a ready row; called by the threads that prepare rows."""
         work.ready_at = time.monotonic()
+        lane = work.call.lane
         with self._changed:
+            self._expectation.remove(work)
             if not (self._is_closed or self.is_dead):
                 self._queue.push(work)
-                self._changed.notify_all()
+                self._notify(lane)
                 return
         work.settle(self._refusal())
+
+    def _notify(self, lane: Lane) -> None:
+        """Wake the threads where a row more, or one less to come, changes what they do."""
+        waiting = self._queue.waiting(lane)
+        if waiting and (waiting == 1 or waiting >= self._max_batch or not self._expectation.coming(lane)):
+            self._changed.notify_all()
 
     def discard(self, call: Call) -> None:
         """Forget the waiting rows of a call that nobody reads any more."""
@@ -158,20 +182,33 @@ class Batcher:
                 if pulse.is_over:
                     return
                 self._running = []
-                self._changed.wait_for(lambda: pulse.is_over or self._has_work, pulse.rest_s)
+                self._wait_for_batch(pulse)
                 if pulse.is_over:
                     return
-                if not self._has_work:
-                    continue
                 lane, works, ahead = self._next()
                 self._changed.notify_all()
             batch = without_unwanted(ahead) if ahead else gathered(self.name, lane, works)
             if batch:
                 run(self.name, batch, encoder, pulse, self._observe)
 
-    @property
-    def _has_work(self) -> bool:
-        return self._ahead is not None or len(self._queue) > 0
+    def _wait_for_batch(self, pulse: Pulse) -> None:
+        while not pulse.is_over:
+            hold_s = self._hold_s()
+            if hold_s is not None and hold_s <= 0:
+                return
+            self._changed.wait(pulse.rest_s if hold_s is None else min(pulse.rest_s, hold_s))
+            pulse.beat()
+
+    def _hold_s(self) -> float | None:
+        """Seconds to wait for rows that are being prepared; <= 0: run now, None: nothing to run."""
+        if self._ahead:
+            return 0.0
+        lane = self._queue.turn()
+        if lane is None:
+            return None
+        if self._queue.waiting(lane) >= self._max_batch:
+            return 0.0
+        return self._expectation.hold_s(lane, self._max_batch * self._costs.input_s(self._max_batch))
 
     def _next(self) -> tuple[Lane, list[Work], Batch | None]:
         """Whose turn it is, the inputs that run now, and their batch where it was gathered ahead."""
@@ -183,6 +220,7 @@ class Batcher:
         else:
             ahead, works = None, self._take(lane)
         self._running = works
+        self._expectation.engine_runs()
         if works:
             n = len(works)
             self._queue.charge(lane, self._costs.batch_s(works[0].shape, n) or float(n))

@@ -169,12 +169,25 @@ class Prepared:
     truncated: bool = False
 
 
+def _nothing(work: "Work") -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an input goes: how its row is made, and which queue takes it then."""
+    """Where an input goes.
+
+    Args:
+        prepare: makes its row.
+        deliver: takes the input with its row.
+        expect: told that a row will come, before it is prepared.
+        give_up: told that a row will not come; without effect once it has.
+    """
 
     prepare: Callable[[Input], Prepared]
     deliver: Callable[["Work"], None]
+    expect: Callable[["Work"], None] = _nothing
+    give_up: Callable[["Work"], None] = _nothing
 
 
 @dataclass(slots=True, eq=False)
@@ -190,6 +203,7 @@ class Work:
         truncated: its text was cut to the context length.
         arrival: grows with every input of the process.
         ready_at: when the row was put into the engine's queue, `time.monotonic` seconds.
+        is_expected: the engine's queue counts on its row; for that queue alone.
     """
 
     call: Call
@@ -200,6 +214,7 @@ class Work:
     truncated: bool = False
     arrival: int = field(default_factory=lambda: next(_arrivals))
     ready_at: float = 0.0
+    is_expected: bool = False
 
     def settle(self, outcome: Outcome) -> None:
         """Answer this input."""

@@ -91,7 +91,8 @@ class EngineConfig(_Section):
     Args:
         provider: "auto" takes CUDA where it works, else the CPU; "cuda" refuses to start without it.
         threads: per ONNX Runtime session; 0: all cores of this process's cgroup and affinity.
-        decode_threads: for decoding images and tokenising texts; 0: as many as cores.
+        decode_threads: for decoding images and tokenising texts; 0: one more than cores, as each now and then
+            waits for the interpreter.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
         call_limit_seconds: one run of the engine, or the decoding of one input, may take so long; then its
             inputs fail and the stage is begun anew. Set it well above what a full batch takes.
@@ -113,7 +114,7 @@ class EngineConfig(_Section):
     @property
     def preparing_threads(self) -> int:
         """Threads that decode and tokenise."""
-        return self.decode_threads or cpu_budget()
+        return self.decode_threads or cpu_budget() + 1
 
 
 class CacheConfig(_Section):

@@ -50,6 +50,7 @@ class DecodePool:
         with self._changed:
             if self._is_working:
                 for work in works:
+                    work.route.expect(work)
                     self._queue.push(work)
                 self._changed.notify(len(works))
                 return
@@ -59,7 +60,9 @@ class DecodePool:
     def discard(self, call: Call) -> None:
         """Forget the waiting inputs of a call that nobody reads any more."""
         with self._changed:
-            self._queue.discard_call(call)
+            gone = self._queue.discard_call(call)
+        for work in gone:
+            work.route.give_up(work)
 
     def close(self) -> None:
         """Refuse what waits and end the threads."""
@@ -100,6 +103,7 @@ class DecodePool:
         with self._changed:
             waiting = self._queue.discard_all()
         for work in waiting:
+            work.route.give_up(work)
             work.settle(error)
 
 
@@ -119,6 +123,7 @@ class _Decoder:
     def fall(self, reason: str) -> None:
         held = self._pool.put_down(self)
         if held:
+            held.route.give_up(held)
             held.settle(ModelFailure(reason))
 
     def _run(self, pulse: Pulse) -> None:
@@ -128,6 +133,7 @@ class _Decoder:
             if work is None:
                 continue
             _prepare(work, pulse)
+            work.route.give_up(work)  # unless it was delivered
             if not pulse.is_lost:
                 self.held = None
 

@@ -57,6 +57,7 @@ class OnnxEncoder:
         self.threads = threads
         self._session = _open_session(path, provider, threads)
         self.provider = str(self._session.get_providers()[0])
+        self.shares_cores = self.provider == _CPU
         self._input = str(self._session.get_inputs()[0].name)
         self._output = str(self._session.get_outputs()[0].name)
         shape = self._session.get_outputs()[0].shape

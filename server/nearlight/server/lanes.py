@@ -74,9 +74,9 @@ class LaneQueue:
             None,
         )
 
-    def discard_call(self, call: Call) -> None:
-        """Remove every input of one call."""
-        self._queues[call.lane].discard_call(call)
+    def discard_call(self, call: Call) -> list[Work]:
+        """Remove and return every input of one call."""
+        return self._queues[call.lane].discard_call(call)
 
     def discard_all(self) -> Sequence[Work]:
         """Remove and return everything."""

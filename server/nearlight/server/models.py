@@ -71,8 +71,11 @@ class Tower:
             renew=renew,
             costs=costs,
             interactive_weight=interactive_weight,
+            shares_cores=encoder.shares_cores,
         )
-        self.route = Route(prepare, self.batcher.put)
+        self.route = Route(
+            prepare, self.batcher.put, expect=self.batcher.expect, give_up=self.batcher.give_up
+        )
 
     def admission(self, patience: Patience) -> Admission:
         """The room that a caller's inputs take."""
