@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nearlight.bundle.folder import Bundle
-from nearlight.server.config import ServerConfig
+from nearlight.server.config import CacheConfig, ServerConfig
 from nearlight.server.errors import AddressUnusable
 from nearlight.server.local import LocalServer
 from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, model_pb2, point_id_pb2, point_pb2
@@ -54,7 +54,9 @@ class Watched:
 def server(
     tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, config_of: Callable[..., ServerConfig]
 ) -> Iterator[LocalServer]:
-    with LocalServer(config_of([tiny_bundle], tmp_path_factory.mktemp("data"))) as running:
+    config = config_of([tiny_bundle], tmp_path_factory.mktemp("data"))
+    # Without the cache of vectors: what a test counts must not depend on what another one asked.
+    with LocalServer(config.model_copy(update={"cache": CacheConfig(max_bytes=0)})) as running:
         yield running
 
 
