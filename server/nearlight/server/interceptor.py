@@ -18,6 +18,7 @@ from nearlight.server.metrics import observe
 from nearlight.server.security.access import Access, Identity
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.status import code_of, status_of
+from nearlight.server.tracing import Tracing
 
 log = get_logger(__name__)
 
@@ -36,12 +37,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         health: knows whether calls are taken, and counts them.
         access: knows who may call.
         callers: knows how much each may ask for.
+        tracing: makes the calls' traces.
     """
 
-    def __init__(self, health: Health, access: Access, callers: CallerLimits) -> None:
+    def __init__(self, health: Health, access: Access, callers: CallerLimits, tracing: Tracing) -> None:
         self._health = health
         self._access = access
         self._callers = callers
+        self._tracing = tracing
 
     async def intercept_service(
         self,
@@ -102,12 +105,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         request_id = _request_id(metadata)
         call = log.bind(method=method, request_id=request_id, peer=context.peer())
         bind_request(request_id)
+        trace, caller = self._tracing.begin(method, metadata, request_id), ""
         counts = not method.startswith(_WITHOUT_PHASE)
         # Neither answered nor failed: the caller went away and the call was cancelled.
         begun, status = False, "CANCELLED"
         try:
             identity = self._access.admit(method, metadata, context)
-            call = call.bind(caller=identity.name)
+            caller = identity.name
+            call = call.bind(caller=caller)
             if counts:
                 self._health.begin_call()
                 begun = True
@@ -129,6 +134,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             await context.abort_with_status(answer._replace(trailing_metadata=named))
         finally:
             observe.call_ended(method, status, time.monotonic() - started)
+            trace.end(status, caller)
             if begun:
                 self._health.end_call()
 

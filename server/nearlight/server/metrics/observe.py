@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter, Histogram
 
+from nearlight.server import tracing
 from nearlight.server.call import Outcome, Row, StageTimes
 from nearlight.server.errors import ServerError
 from nearlight.server.metrics import figures
@@ -66,6 +67,7 @@ def embedded(towers: Sequence[str], times: StageTimes) -> None:
     """
     if not times.infer_ms:  # it was dropped before it reached the engine
         return
+    tracing.stages_passed(times)
     decode, queue, infer = _of_stages("+".join(towers))
     decode.observe(times.decode_ms / 1e3)
     queue.observe(times.queue_ms / 1e3)
