@@ -107,6 +107,11 @@ def test_rejections_have_their_reason(watched: Watched) -> None:
         embedding_pb2.EmbedStreamRequest(batch=batch) for batch in batches
     )
     assert [reply.HasField("error") for reply in replies] == [True, False]
+    point = point_pb2.PointInput(id=point_id_pb2.PointId(num=1), text="dog")
+    nowhere = point_pb2.UpsertRequest(collection="nowhere", points=[point])
+    [reply] = watched.stubs.points.UpsertStream(iter([point_pb2.UpsertStreamRequest(batch=nowhere)]))
+    assert reply.HasField("error")
+    assert watched.since("nearlight_rejections_total", reason="collection_not_found") == 1
     assert watched.since("nearlight_rejections_total", reason="invalid_input") == 2
     assert watched.since("nearlight_rejections_total", reason="not_found") == 1
     method = "EmbeddingService/Embed"
