@@ -53,7 +53,8 @@ def test_a_call_is_a_span_with_its_stages_inside_and_continues_the_callers(
 ) -> None:
     endpoint, spans = collector
     config = config_of([tiny_bundle], tmp_path, tracing={"endpoint": endpoint, "sample_share": 0})
-    request = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")])
+    always = input_pb2.CacheOptions(skip_read=True, skip_write=True)
+    request = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")], cache=always)
     with LocalServer(config) as server, grpc.insecure_channel(server.address) as channel:
         stubs = stubs_of(channel)
         stubs.embedding.Embed(request)  # the share is 0, and the caller has not decided
