@@ -26,7 +26,7 @@ FORBIDDEN_MODULES = {
     "nearlight.client": ["torch", "onnxruntime", "faiss", "PIL", "pydantic", "rich", "typer"],
     "nearlight.bundle": ["torch", "onnx", "onnxruntime", "grpc"],
     "nearlight.store": ["torch", "onnxruntime", "grpc", "PIL"],
-    "nearlight.server.serving": ["torch", "onnx", "open_clip"],
+    "nearlight.server.serving": ["torch", "onnx", "open_clip", "opentelemetry.sdk", "matplotlib"],
     "nearlight.training.commands": ["torch", "open_clip", "onnxruntime"],
     "nearlight.export.command": ["torch", "onnxruntime"],
     "nearlight.server.command": ["onnxruntime", "faiss", "torch"],

@@ -1,3 +1,5 @@
+import json
+import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearlight.server.config import ServerConfig
 from nearlight.server.local import LocalServer
+from nearlight.server.log import configure
 from nearlight.v1 import embedding_pb2, input_pb2, model_pb2
 
 TOKEN = "a-token-of-sixteen-characters"
@@ -81,6 +84,34 @@ def test_a_message_that_is_none_is_refused_and_the_server_goes_on(address: str, 
             nothing(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert stubs.models.ListModels(model_pb2.ListModelsRequest()).models
+
+
+def test_logs_and_failures_carry_the_request_id(
+    tiny: Any, tiny_bundle: Path, tmp_path: Path, config_of: Callable[..., ServerConfig], stubs_of: Any,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    from nearlight.client import Client, ServerFailure
+    from nearlight.server import embedding_service
+
+    monkeypatch.setattr(logging.getLogger("nearlight"), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("nearlight"), "propagate", False)
+    with LocalServer(config_of([tiny_bundle], tmp_path)) as server:
+        configure("debug", "json")
+        with grpc.insecure_channel(server.address) as channel:
+            embed = stubs_of(channel).embedding.Embed
+            poison = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text=f"a {tiny.raises}")])
+            assert embed(poison, metadata=[("x-request-id", "mine-1")]).errors
+        monkeypatch.setattr(embedding_service, "embed_inputs", None)  # a fault of the server's own
+        with Client(server.address) as client, pytest.raises(ServerFailure) as caught:
+            client.embed(["a dog"])
+    logging.getLogger("nearlight").setLevel(logging.NOTSET)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    of_mine = [line for line in lines if line.get("request_id") == "mine-1"]
+    assert {line["event"] for line in of_mine} == {"the engine failed on an input", "call"}
+    [failed] = [line for line in lines if line["event"] == "call failed"]
+    assert "Traceback" in failed["exception"]
+    assert f"(request id {failed['request_id']})" in str(caught.value)
+    assert "NoneType" not in str(caught.value)
 
 
 def test_reflection_lists_the_services(address: str) -> None:

@@ -83,8 +83,14 @@ def run(stage: str, batch: Batch, encoder: Encoder, pulse: Pulse, on_run: OnRun)
         if pulse.is_lost:
             return
         if len(works) == 1:
-            field = works[0].input.field
-            log.error("the engine failed on an input", stage=stage, input=field, exc_info=True)
+            field, request_id = works[0].input.field, works[0].call.request_id
+            log.error(
+                "the engine failed on an input",
+                stage=stage,
+                input=field,
+                request_id=request_id,
+                exc_info=True,
+            )
             works[0].settle(ModelFailure(f"the engine failed: {error}"))
             return
         half = len(works) // 2
@@ -108,7 +114,12 @@ def _answer(stage: str, works: list[Work], vectors: F32) -> None:
         if is_finite[i]:
             work.settle(Embedded(vectors[i], work.truncated))
         else:
-            log.error("the engine gave a vector that is not finite", stage=stage, input=work.input.field)
+            log.error(
+                "the engine gave a vector that is not finite",
+                stage=stage,
+                input=work.input.field,
+                request_id=work.call.request_id,
+            )
             work.settle(ModelFailure("the engine gave a vector that is not finite"))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearlight.server.errors import Abandoned, ServerError, TooLate
+from nearlight.server.log import current_request
 
 F32 = npt.NDArray[np.float32]
 Row = npt.NDArray[np.uint8 | np.int64]
@@ -97,6 +98,7 @@ class Call:
         self._on_answer = on_answer
         self.times = StageTimes()
         self.is_cancelled = False
+        self.request_id = current_request()
         self._outcomes: list[Outcome | None] = [None] * size
         self._left = size
         self._lock = threading.Lock()

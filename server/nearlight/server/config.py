@@ -14,6 +14,7 @@ from nearlight.server.config_metrics import MetricsConfig
 from nearlight.server.config_section import Count, check_host_and_port, is_loopback, split_commas
 from nearlight.server.config_section import Section as _Section
 from nearlight.server.config_security import CallersConfig, SecurityConfig
+from nearlight.server.config_tracing import TracingConfig
 from nearlight.server.threads import cpu_budget
 
 ENV_PREFIX = "NEARLIGHT_SERVE_"
@@ -162,6 +163,7 @@ class ServerConfig(BaseSettings):
     security: SecurityConfig = SecurityConfig()
     callers: CallersConfig = CallersConfig()
     metrics: MetricsConfig = MetricsConfig()
+    tracing: TracingConfig = TracingConfig()
     log: LogConfig = LogConfig()
 
     @field_validator("bundles", mode="before")

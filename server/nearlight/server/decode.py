@@ -154,7 +154,8 @@ def _prepare(work: Work, pulse: Pulse) -> None:
         work.settle(error)
         return
     except Exception as error:
-        log.error("preparing an input failed", input=work.input.field, exc_info=True)
+        request_id = work.call.request_id
+        log.error("preparing an input failed", input=work.input.field, request_id=request_id, exc_info=True)
         work.settle(ModelFailure(f"preparing failed: {error}"))
         return
     if pulse.is_lost:

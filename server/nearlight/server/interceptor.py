@@ -8,17 +8,17 @@ from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
 import grpc
-import structlog
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.health import Health
-from nearlight.server.log import get_logger
+from nearlight.server.log import bind_request, get_logger
 from nearlight.server.metrics import observe
 from nearlight.server.security.access import Access, Identity
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.status import code_of, status_of
+from nearlight.server.tracing import Tracing
 
 log = get_logger(__name__)
 
@@ -37,12 +37,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         health: knows whether calls are taken, and counts them.
         access: knows who may call.
         callers: knows how much each may ask for.
+        tracing: makes the calls' traces.
     """
 
-    def __init__(self, health: Health, access: Access, callers: CallerLimits) -> None:
+    def __init__(self, health: Health, access: Access, callers: CallerLimits, tracing: Tracing) -> None:
         self._health = health
         self._access = access
         self._callers = callers
+        self._tracing = tracing
 
     async def intercept_service(
         self,
@@ -102,14 +104,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         metadata = {str(key): value for key, value in context.invocation_metadata() or ()}
         request_id = _request_id(metadata)
         call = log.bind(method=method, request_id=request_id, peer=context.peer())
-        # Whatever is logged on the way of this call says whose it is.
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        bind_request(request_id)
+        trace, caller = self._tracing.begin(method, metadata, request_id), ""
         counts = not method.startswith(_WITHOUT_PHASE)
         # Neither answered nor failed: the caller went away and the call was cancelled.
         begun, status = False, "CANCELLED"
         try:
             identity = self._access.admit(method, metadata, context)
-            call = call.bind(caller=identity.name)
+            caller = identity.name
+            call = call.bind(caller=caller)
             if counts:
                 self._health.begin_call()
                 begun = True
@@ -126,9 +129,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 call.error("call failed", status=status, ms=_ms_since(started), exc_info=True)
             else:
                 call.info("call refused", status=status, ms=_ms_since(started), reason=str(error))
-            await context.abort_with_status(rpc_status.to_status(status_of(error)))
+            answer = rpc_status.to_status(status_of(error))
+            named = (*answer.trailing_metadata, (_REQUEST_ID, request_id))
+            await context.abort_with_status(answer._replace(trailing_metadata=named))
         finally:
             observe.call_ended(method, status, time.monotonic() - started)
+            trace.end(status, caller)
             if begun:
                 self._health.end_call()
 
@@ -148,7 +154,7 @@ def _parsed(content: bytes, parse: Parse, method: str) -> Any:
 def _request_id(metadata: dict[str, Any]) -> str:
     """The caller's own id for the request, for the log, or a new one."""
     given = str(metadata.get(_REQUEST_ID, ""))[:64]
-    return given if given.isprintable() and given else uuid.uuid4().hex[:12]
+    return given if given and given.isascii() and given.isprintable() else uuid.uuid4().hex[:12]
 
 
 def _ms_since(started: float) -> float:

@@ -34,6 +34,16 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def bind_request(request_id: str) -> None:
+    """Whatever this task logs from now on says whose request it is about."""
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+
+
+def current_request() -> str:
+    """The request that this task works on, "" where there is none; threads get it along with their work."""
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+
+
 def configure(level: str, log_format: LogFormat) -> None:
     """Send this server's logs to stderr. Called by the command, not by programs that embed the server.
 

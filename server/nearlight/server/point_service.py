@@ -24,6 +24,7 @@ from nearlight.server.convert.values import (
 from nearlight.server.health import Health
 from nearlight.server.in_order import in_order
 from nearlight.server.log import get_logger
+from nearlight.server.metrics import observe
 from nearlight.server.patience import Patience, patience_of
 from nearlight.server.querier import Querier
 from nearlight.server.status import INTERNAL_MESSAGE, message_of
@@ -183,12 +184,14 @@ class PointService(point_pb2_grpc.PointServiceServicer):
             result = await self._upserter.commit(batch)
             return point_pb2.UpsertStreamResponse(sequence=sequence, result=result)
         except Exception as error:
+            observe.rejected(error)
             _log_internal(error, "a batch of a stream failed", sequence=sequence)
             return point_pb2.UpsertStreamResponse(sequence=sequence, error=batch_error(error))
 
 
 def _outcome(outcome: query_pb2.QueryResponse | Exception, i: int) -> query_pb2.QueryOutcome:
     if isinstance(outcome, Exception):
+        observe.rejected(outcome)
         _log_internal(outcome, "a query of a batch failed", index=i)
         return query_pb2.QueryOutcome(error=batch_error(outcome))
     return query_pb2.QueryOutcome(response=outcome)

@@ -33,6 +33,7 @@ from nearlight.server.security.callers import CallerLimits
 from nearlight.server.security.tls import ServerTls
 from nearlight.server.security.tokens import Tokens
 from nearlight.server.supervisor import Supervisor
+from nearlight.server.tracing import NoTracing, Tracing, open_tracing
 from nearlight.server.upserter import Upserter
 from nearlight.store import Store, StoreError
 from nearlight.v1 import (
@@ -73,6 +74,7 @@ class Server:
         self._pool: DecodePool | None = None
         self._catalog: Catalog | None = None
         self._metrics: MetricsEndpoint | None = None
+        self._tracing: Tracing = NoTracing()
         self.metrics_address = ""
         self._supervisor = Supervisor(
             self._health.stage_died,
@@ -99,7 +101,8 @@ class Server:
                 self._supervisor,
                 self._config.batching.interactive_weight,
             )
-            server = _grpc_server(self._config, self._health)
+            self._tracing = open_tracing(self._config.tracing)
+            server = _grpc_server(self._config, self._health, self._tracing)
             self._add_services(server, self._catalog, Embedder(self._pool, vector_cache(self._config)))
             self.address = _bind(server, self._config)
             self._show_metrics(store)
@@ -178,6 +181,7 @@ class Server:
         await asyncio.to_thread(self._close_stages)
 
     def _close_stages(self) -> None:
+        self._tracing.close()
         if self._metrics:
             self._metrics.close()
         if self._pool:
@@ -232,7 +236,7 @@ def refuse_if_open(config: ServerConfig) -> None:
         log.warning("listening beyond this machine WITHOUT tokens: everyone may call", listen=config.listen)
 
 
-def _grpc_server(config: ServerConfig, health: Health) -> grpc.aio.Server:
+def _grpc_server(config: ServerConfig, health: Health, tracing: Tracing) -> grpc.aio.Server:
     """A gRPC server without services yet.
 
     Raises:
@@ -241,7 +245,7 @@ def _grpc_server(config: ServerConfig, health: Health) -> grpc.aio.Server:
     security = config.security
     tokens = Tokens([token.get_secret_value() for token in security.tokens], security.tokens_file)
     return grpc.aio.server(
-        interceptors=[CallInterceptor(health, Access(tokens), CallerLimits(config.callers))],
+        interceptors=[CallInterceptor(health, Access(tokens), CallerLimits(config.callers), tracing)],
         options=[
             ("grpc.max_receive_message_length", config.limits.max_message_bytes),
             ("grpc.max_send_message_length", config.limits.max_message_bytes),

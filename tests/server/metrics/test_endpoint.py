@@ -1,6 +1,7 @@
 """What a real server tells on its metrics port, against what was asked of it."""
 
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -106,6 +107,11 @@ def test_rejections_have_their_reason(watched: Watched) -> None:
         embedding_pb2.EmbedStreamRequest(batch=batch) for batch in batches
     )
     assert [reply.HasField("error") for reply in replies] == [True, False]
+    point = point_pb2.PointInput(id=point_id_pb2.PointId(num=1), text="dog")
+    nowhere = point_pb2.UpsertRequest(collection="nowhere", points=[point])
+    [reply] = watched.stubs.points.UpsertStream(iter([point_pb2.UpsertStreamRequest(batch=nowhere)]))
+    assert reply.HasField("error")
+    assert watched.since("nearlight_rejections_total", reason="collection_not_found") == 1
     assert watched.since("nearlight_rejections_total", reason="invalid_input") == 2
     assert watched.since("nearlight_rejections_total", reason="not_found") == 1
     method = "EmbeddingService/Embed"
@@ -160,11 +166,11 @@ def test_a_call_that_the_caller_leaves_is_counted_as_cancelled(watched: Watched)
     next(left)
     assert watched.now("nearlight_calls_in_flight") == 1
     left.cancel()
-    for _ in range(500):
-        if watched.since("nearlight_calls_total", method="EmbeddingService/EmbedStream", status="CANCELLED"):
-            break
-    else:
-        pytest.fail("the call that was left is not counted")
+    deadline = time.monotonic() + 20
+    while not watched.since(
+        "nearlight_calls_total", method="EmbeddingService/EmbedStream", status="CANCELLED"
+    ):
+        assert time.monotonic() < deadline, "the call that was left is not counted"
     assert watched.now("nearlight_calls_in_flight") == 0
 
 

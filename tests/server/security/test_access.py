@@ -1,5 +1,6 @@
 """Tokens, scopes and limits through a real server."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def test_a_stream_over_its_rate_is_read_later(
     with LocalServer(config) as server, grpc.insecure_channel(server.address) as channel:
         batch = embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(text="dog")])
         requests = (embedding_pb2.EmbedStreamRequest(sequence=n, batch=batch) for n in range(40))
+        started = time.monotonic()
         replies = list(stubs_of(channel).embedding.EmbedStream(requests))
+        assert time.monotonic() - started >= 0.3  # 30 at once, 10 more at 30 a second
         assert [reply.sequence for reply in replies] == list(range(40))
         assert all(reply.result.vectors.count == 1 for reply in replies)
         embed = stubs_of(channel).embedding.Embed

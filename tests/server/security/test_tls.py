@@ -118,3 +118,26 @@ def test_files_that_do_not_belong_together_are_refused_at_the_start(tmp_path: Pa
     ):
         with pytest.raises(ConfigError, match=words):
             ServerTls(SecurityConfig(**wrong))
+
+
+def test_files_that_change_while_they_are_read_are_read_again(
+    tmp_path: Path, authority: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = authority.sign("one").write(tmp_path, "one")
+    tls = ServerTls(SecurityConfig(tls_cert_file=certificate, tls_key_file=key))
+    assert tls._renewed() is None
+    read = tls_module._configuration
+    renewals = [authority.sign("three"), authority.sign("two")]
+
+    def read_slowly(files: Any) -> Any:
+        content = read(files)
+        if renewals:
+            renewals.pop().write(tmp_path, "one")
+        return content
+
+    monkeypatch.setattr(tls_module, "_configuration", read_slowly)
+    certificate.write_bytes(certificate.read_bytes() + b"\n")
+    assert tls._renewed() is None
+    assert tls._renewed() is None
+    assert tls._renewed() is not None
+    assert tls._renewed() is None

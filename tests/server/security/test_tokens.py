@@ -1,7 +1,11 @@
 import hashlib
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from nearlight.server.errors import ConfigError
@@ -100,6 +104,21 @@ def test_a_wrong_file_is_said_with_its_line(tmp_path: Path, content: str | bytes
     with pytest.raises(ConfigError, match=words) as caught:
         read_tokens(file)
     assert "G" * 64 not in str(caught.value)
+
+
+@given(st.binary(max_size=200))
+def test_no_file_is_too_odd(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        with suppress(ConfigError):
+            found = read_tokens(Path(file.name))
+            assert all(token.line().split()[0] == token.name for token in found)
+
+
+@given(st.text(max_size=300))
+def test_no_token_is_too_odd(token: str) -> None:
+    assert Tokens(["a-token-of-sixteen-characters"], None).find(token) is None
 
 
 def test_the_command_prints_the_token_once_and_appends_its_hash(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from google.rpc import error_details_pb2, status_pb2
 if TYPE_CHECKING:
     from nearlight.client.values import ItemError
 
+_REQUEST_ID = "x-request-id"
 _STATUS_DETAILS = "grpc-status-details-bin"
 # gRPC's own wording, both ways: "Received message larger than max (5 vs. 4)", "CLIENT: Sent message ...".
 _TOO_LARGE = "message larger than max"
@@ -142,8 +143,11 @@ def from_rpc(error: Any) -> NearlightError:
         error: what calls raise: a ``grpc.RpcError`` that is also a ``grpc.Call``, or an ``AioRpcError``.
     """
     message = error.details() or error.code().name
-    delay = _retry_delay_seconds(error.trailing_metadata() or ())
-    return from_code(error.code().value[0], message, delay)
+    metadata = error.trailing_metadata() or ()
+    if error.code() is grpc.StatusCode.INTERNAL:
+        # The server keeps the detail to itself; this is what to look for in its log.
+        message += "".join(f" (request id {value})" for key, value in metadata if key == _REQUEST_ID)
+    return from_code(error.code().value[0], message, _retry_delay_seconds(metadata))
 
 
 def _retry_delay_seconds(metadata: Any) -> float | None:

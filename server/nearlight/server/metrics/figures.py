@@ -26,7 +26,7 @@ REQUEST_BYTES = Counter(
 )
 REJECTIONS = Counter(
     "nearlight_rejections",
-    "Calls and batches of streams that were not answered with a result, by reason.",
+    "Calls, batches of streams and queries of a batch that were not answered with a result, by reason.",
     ["reason"],
     registry=None,
 )

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from prometheus_client import Counter, Histogram
+
+from nearlight.server import tracing
 from nearlight.server.call import Outcome, Row, StageTimes
 from nearlight.server.errors import ServerError
 from nearlight.server.metrics import figures
@@ -33,14 +36,14 @@ def call_ended(method: str, status: str, seconds: float) -> None:
         status: name of the gRPC status.
         seconds: since it came.
     """
-    name = _short(method)
-    figures.CALLS.labels(name, status).inc()
-    figures.CALL_SECONDS.labels(name).observe(seconds)
+    count, times = _of_calls(method, status)
+    count.inc()
+    times.observe(seconds)
 
 
 def request(method: str, n_bytes: int) -> None:
     """A request or a message of a stream has come."""
-    figures.REQUEST_BYTES.labels(_short(method)).inc(n_bytes)
+    _of_requests(method).inc(n_bytes)
 
 
 def rejected(error: BaseException) -> None:
@@ -64,10 +67,11 @@ def embedded(towers: Sequence[str], times: StageTimes) -> None:
     """
     if not times.infer_ms:  # it was dropped before it reached the engine
         return
-    kinds = "+".join(towers)
-    figures.STAGE_SECONDS.labels("decode", kinds).observe(times.decode_ms / 1e3)
-    figures.STAGE_SECONDS.labels("queue", kinds).observe(times.queue_ms / 1e3)
-    figures.STAGE_SECONDS.labels("infer", kinds).observe(times.infer_ms / 1e3)
+    tracing.stages_passed(times)
+    decode, queue, infer = _of_stages("+".join(towers))
+    decode.observe(times.decode_ms / 1e3)
+    queue.observe(times.queue_ms / 1e3)
+    infer.observe(times.infer_ms / 1e3)
 
 
 def batch(tower: str, rows: Row, seconds: float) -> None:
@@ -78,8 +82,9 @@ def batch(tower: str, rows: Row, seconds: float) -> None:
         rows: (B, …).
         seconds: inside the engine.
     """
-    figures.BATCH_ROWS.labels(tower).observe(len(rows))
-    figures.ENGINE_BUSY_SECONDS.labels(tower).inc(seconds)
+    sizes, busy = _of_batches(tower)
+    sizes.observe(len(rows))
+    busy.inc(seconds)
 
 
 def padding(tokens: int, width: int) -> None:
@@ -117,7 +122,33 @@ def _words(name: str) -> str:
     return _WORD.sub("_", name).lower()
 
 
+# Finding a figure by its labels takes longer than counting: those found are kept.
+
+
+@lru_cache(maxsize=1024)
+def _of_calls(method: str, status: str) -> tuple[Counter, Histogram]:
+    name = _short(method)
+    return figures.CALLS.labels(name, status), figures.CALL_SECONDS.labels(name)
+
+
 @lru_cache(maxsize=256)
+def _of_requests(method: str) -> Counter:
+    return figures.REQUEST_BYTES.labels(_short(method))
+
+
+@lru_cache(maxsize=16)
+def _of_stages(kinds: str) -> tuple[Histogram, Histogram, Histogram]:
+    decode, queue, infer = (
+        figures.STAGE_SECONDS.labels(stage, kinds) for stage in ("decode", "queue", "infer")
+    )
+    return decode, queue, infer
+
+
+@lru_cache(maxsize=256)
+def _of_batches(tower: str) -> tuple[Histogram, Counter]:
+    return figures.BATCH_ROWS.labels(tower), figures.ENGINE_BUSY_SECONDS.labels(tower)
+
+
 def _short(method: str) -> str:
     """Service and method without the package: "EmbeddingService/Embed"."""
     service, _, name = method.rpartition("/")
