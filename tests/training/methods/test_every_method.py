@@ -15,10 +15,26 @@ from nearlight.training.trainer import Trainer
 
 Make = Callable[..., RunConfig]
 METHODS = list(method_files())
-EXPECTED = set(
-    "byol ce clip cmc cpc dino instdisc invaspread maxmargin moco-v1 moco-v2 moco-v3 npairs siglip simclr "
-    "simsiam supcon triplet".split()
-)
+EXPECTED = {
+    "byol",
+    "ce",
+    "clip",
+    "cmc",
+    "cpc",
+    "dino",
+    "instdisc",
+    "invaspread",
+    "maxmargin",
+    "moco-v1",
+    "moco-v2",
+    "moco-v3",
+    "npairs",
+    "siglip",
+    "simclr",
+    "simsiam",
+    "supcon",
+    "triplet",
+}
 
 
 def test_the_promised_methods_are_there_and_name_their_papers() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from nearlight.training.catalogue import method_files
 from nearlight.training.config import load_config
 from nearlight.training.method import find_method
 from nearlight.training.probes.features import EncoderFeatures
@@ -40,9 +41,7 @@ SETTINGS: dict[str, list[str]] = {
         "options.momentum=0.97",
     ],
 }
-METHODS = (
-    "simclr supcon ce moco-v2 moco-v1 moco-v3 byol simsiam instdisc invaspread triplet npairs maxmargin dino cmc cpc"
-).split()
+METHODS = [name for name in method_files() if find_method(name).towers_kind == "encoder"]
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,10 @@ def build_encoder(section: EncoderSection, channels: int = 3, **options: Any) ->
 
 
 def _resnet(section: EncoderSection, channels: int, options: dict[str, Any]) -> nn.Module:
+    least = {"cifar": 8, "small": 16, "imagenet": 32}[section.stem]
+    if section.image_px < least:
+        # Below, the last stage strides over a single place, where oneDNN's bfloat16 gradients are garbage.
+        raise ValueError(f"the stem {section.stem!r} needs images of {least} px, not {section.image_px}")
     block, layers = _BLOCKS[section.name]
     widths = tuple(max(8, round(c * section.width / 8) * 8) for c in (64, 128, 256, 512))
     model: Any = resnet.ResNet(

@@ -173,7 +173,11 @@ class Trainer:
             raise self._note_divergence(batch, str(error)) from None
         self.outcome: Outcome = outcome
         self.method.after_backward(batch.step)
-        norm = nn.utils.clip_grad_norm_(self.method.parameters(), config.optimiser.clip_grad_norm or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.method.parameters(), config.optimiser.clip_grad_norm or 1e30)
+        if not math.isfinite(norm):
+            raise self._note_divergence(
+                batch, f"the gradient is {float(norm)} at step {batch.step}, of a loss of {outcome.loss:g}"
+            )
         self.optimiser.step()
         self.method.after_step(batch.step)
         values = {"loss": outcome.loss, "grad_norm": float(norm), "lr": self.plan.peak_lr * factor}

@@ -28,9 +28,10 @@ class PatchEncoder(nn.Module):
             limit = f"4 to {section.image_px // 2}, half of encoder.image_px"
             raise ConfigError(f"options.patch_px = {patch_px}; it must be {limit}")
         self.patch_px, self.stride = patch_px, patch_px // 2
-        small = section.model_copy(update={"image_px": patch_px})
-        # Batch norm would tell a patch about the others it is to be told from (Hénaff et al. 2020).
-        norm = {"norm_layer": partial(GroupNorm, num_groups=8)} if section.name.startswith("resnet") else {}
+        stem = {} if patch_px >= 32 else {"stem": "cifar"}  # the others leave nothing of a small patch
+        small = section.model_copy(update={"image_px": patch_px, **stem})
+        # Layer norm, as Hénaff et al. 2020: batch norm would tell a patch about those it is to be told from.
+        norm = {"norm_layer": partial(GroupNorm, num_groups=1)} if section.name.startswith("resnet") else {}
         self.patches = build_encoder(small, **norm)
         self.num_features = feature_dim(self.patches, small)
 
