@@ -75,7 +75,8 @@ def test_it_lowers_its_loss_and_is_read_back(method: str, tiny: Make, tmp_path: 
     before = {k: v.clone() for k, v in trainer.method.state_dict().items()}
     assert trainer.train()
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["mean_loss"] < lines[0]["mean_loss"]
+    first = lines[1 if method.startswith("moco") else 0]  # a queue of random rows is easy to be told from
+    assert lines[-1]["mean_loss"] < first["mean_loss"]
     assert any(not torch.equal(v, before[k]) for k, v in trainer.method.state_dict().items())
     images = torch.randn(2, 3, 32, 32)
     if is_encoder_run(tmp_path / "run"):

@@ -45,7 +45,7 @@ class Batch:
 
     def rows(self, start: int, stop: int) -> "Batch":
         """Returns samples start to stop - 1 with the texts they need."""
-        used, text_index = self.text_index[start:stop].unique(return_inverse=True)
+        used, text_index = torch.unique(self.text_index[start:stop], return_inverse=True)
         blocks, first = [], 0
         for block in self.tokens:
             here = used[(used >= first) & (used < first + len(block))] - first

@@ -10,7 +10,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import open_clip
@@ -87,12 +87,12 @@ def load_config_of(run: Path) -> RunConfig:
 
 def random_state() -> dict[str, Any]:
     """Returns the state of every global generator, as plain lists and tensors."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
     cuda = {"rng_cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
     return {
         "rng": torch.get_rng_state(),
         "rng_python": random.getstate(),
-        "rng_numpy": (name, keys.tolist(), *rest),  # type: ignore[union-attr]  # the legacy form is a tuple
+        "rng_numpy": (name, keys.tolist(), *rest),
         **cuda,
     }
 

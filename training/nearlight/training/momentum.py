@@ -4,7 +4,7 @@ import copy
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def momentum_copy(module: nn.Module) -> nn.Module:
@@ -21,7 +21,8 @@ def follow(twin: nn.Module, module: nn.Module, momentum: float) -> None:
     Buffers are left: batch norms of the copy keep the statistics of what it sees itself, as in the papers'
     code.
     """
-    twins, news = list(twin.parameters()), list(module.parameters())
+    twins: list[Tensor] = [*twin.parameters()]
+    news: list[Tensor] = [*module.parameters()]
     torch._foreach_lerp_(twins, news, 1 - momentum)
 
 

@@ -34,7 +34,7 @@ class Processes:
         """Returns the rows of all processes in their order, (W B, ...), with gradients for one's own."""
         if self.world == 1:
             return rows
-        gathered: Tensor = _Gather.apply(rows, self.rank, self.world)  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gather.apply(rows, self.rank, self.world)
         return gathered
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -88,7 +88,7 @@ def _average(tensors: list[Tensor]) -> None:
     flat = torch.cat([t.reshape(-1).float() for t in tensors])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
         tensor.copy_(part.view_as(tensor))
 
 

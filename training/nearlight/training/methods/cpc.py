@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
-from timm.layers import GroupNorm
+from timm.layers.norm import GroupNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +31,9 @@ class PatchEncoder(nn.Module):
         stem = {} if patch_px >= 32 else {"stem": "cifar"}  # the others leave nothing of a small patch
         small = section.model_copy(update={"image_px": patch_px, **stem})
         # Layer norm, as Hénaff et al. 2020: batch norm would tell a patch about those it is to be told from.
-        norm = {"norm_layer": partial(GroupNorm, num_groups=1)} if section.name.startswith("resnet") else {}
+        norm: dict[str, Any] = (
+            {"norm_layer": partial(GroupNorm, num_groups=1)} if section.name.startswith("resnet") else {}
+        )
         self.patches = build_encoder(small, **norm)
         self.num_features = feature_dim(self.patches, small)
 

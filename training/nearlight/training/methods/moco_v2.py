@@ -47,7 +47,7 @@ class MocoV2(Method):
         super().__init__(config, facts)
         splits = self.option("splits")
         resnet = config.encoder.name.startswith("resnet") and splits > 1
-        norm = {"norm_layer": partial(SplitBatchNorm2d, splits=splits)} if resnet else {}
+        norm: dict[str, Any] = {"norm_layer": partial(SplitBatchNorm2d, splits=splits)} if resnet else {}
         self.encoder = build_encoder(config.encoder, **norm)
         width, hidden, out = (
             feature_dim(self.encoder, config.encoder),

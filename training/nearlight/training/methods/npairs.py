@@ -59,7 +59,7 @@ def pair_rounds(labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     Rounds with a single pair are left out: it would have nothing to be told from.
     """
     order = labels.argsort(stable=True)
-    _, counts = labels[order].unique_consecutive(return_counts=True)
+    _, counts = torch.unique_consecutive(labels[order], return_counts=True)
     starts = counts.cumsum(0) - counts  # (C,)
     rounds = []
     for turn in range(int(counts.max()) // 2):

@@ -53,7 +53,7 @@ def vote(bank: Tensor, labels: Tensor, query: Tensor, classes: int, k: int, temp
     """
     stored, asked = F.normalize(bank, dim=1), F.normalize(query, dim=1)
     guesses = []
-    for part in asked.split(1024):
+    for part in torch.split(asked, 1024):
         near = (part @ stored.T).topk(min(k, len(stored)), dim=1)  # (q, k)
         weight = ((near.values - near.values[:, :1]) / temperature).exp()  # the same ratios, no overflow
         votes = torch.zeros(len(part), classes).scatter_add_(1, labels[near.indices], weight)

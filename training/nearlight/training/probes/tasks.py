@@ -109,7 +109,7 @@ def _alignment(probed: Probed, source: Source) -> dict[str, float]:
     pair: list[list[Tensor]] = [[], []]
     plain = []
     with torch.no_grad():
-        for part in pixels.split(256):
+        for part in torch.split(pixels, 256):
             for place, view in enumerate(make_views(part, kinds, section, generator)):
                 pair[place].append(features.encoder(view).float())
             plain.append(features.encoder(normalise_pixels(part, section)).float())
