@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from nearlight.training.config import RunConfig, check_config, load_config
 from nearlight.training.errors import Diverged
@@ -54,7 +54,7 @@ def configs(small: dict[str, Any], labelled: Path) -> dict[str, RunConfig]:
     """A method of images whose head has no batch norm, and one of texts with a trained scale."""
     clip = {**small, "batch_size": 24, "precision": "fp32", "steps": 2}
     return {
-        "supcon": image_config("supcon", labelled, "options.hidden=32", "options.out=16"),
+        "supcon": image_config("supcon", labelled, "options.hidden=32", "options.projection=16"),
         "clip": check_config(clip),
     }
 
@@ -78,9 +78,11 @@ def test_chunks_replay_dropout_and_move_batch_norms_once(labelled: Path, tmp_pat
     }
     config = load_config(None, overrides, [*EXACT, "chunk=4", "options.hidden=32"], "simclr")
     trainer = Trainer(config, tmp_path / "run")
-    trainer.method.get_submodule("head").append(torch.nn.Dropout(0.5))
+    head = trainer.method.get_submodule("head")
+    assert isinstance(head, torch.nn.Sequential)
+    head.append(torch.nn.Dropout(0.5))
     seen: list[torch.Tensor] = []
-    trainer.method.get_submodule("head").register_forward_hook(lambda m, i, o: seen.append(o.detach()))
+    head.register_forward_hook(lambda m, i, o: seen.append(o.detach()))
     off = torch.autocast("cpu", enabled=False)
     add_gradients(trainer.method, trainer._open_data().make(0), Processes(), 4, off)
     assert len(seen) == 4
@@ -95,7 +97,7 @@ def test_a_gradient_that_is_not_finite_leaves_weights_and_saves_them(labelled: P
     config = image_config("supcon", labelled, "options.hidden=32")
     trainer = Trainer(config, tmp_path / "run")
     head = trainer.method.get_parameter("head.0.weight")
-    head.register_hook(lambda g: g * float("inf"))
+    head.register_hook(lambda g: g * float("inf"))  # type: ignore[no-untyped-call]
     before = head.detach().clone()
     with pytest.raises(Diverged, match="gradient is .* at step 0.*state before it is saved"):
         trainer.train()
@@ -120,14 +122,14 @@ def _worker(rank: int, world: int, port: int, configs: dict[str, RunConfig], fol
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_give_the_loss_and_gradients_of_one(
     world: int, configs: dict[str, RunConfig], tmp_path: Path
 ) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_worker, (world, port, configs, tmp_path), nprocs=world)  # type: ignore[no-untyped-call]
+    spawn(_worker, (world, port, configs, tmp_path), nprocs=world)  # type: ignore[no-untyped-call]
     for name, config in configs.items():
         together = torch.load(tmp_path / f"{name}.pt")
         same(gradients(config, tmp_path / f"{name}-alone"), together)

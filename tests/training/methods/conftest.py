@@ -10,17 +10,17 @@ from nearlight.training.config import RunConfig, load_config
 
 # What makes a method small; the sides of its layers say nothing about whether it is right.
 SMALL: dict[str, dict[str, Any]] = {
-    "simclr": {"hidden": 32, "out": 16},
-    "supcon": {"hidden": 32, "out": 16, "cross_entropy": 0.5},
-    "moco-v1": {"queue": 50, "out": 16, "splits": 4},
-    "moco-v2": {"queue": 50, "out": 16, "hidden": 32, "splits": 4},
-    "moco-v3": {"hidden": 64, "out": 32},
-    "byol": {"hidden": 64, "out": 32},
-    "simsiam": {"hidden": 64, "out": 64, "predictor": 16},
-    "instdisc": {"negatives": 16, "out": 16},
-    "cmc": {"negatives": 16, "out": 16},
+    "simclr": {"hidden": 32, "projection": 16},
+    "supcon": {"hidden": 32, "projection": 16, "cross_entropy": 0.5},
+    "moco-v1": {"queue": 50, "projection": 16, "splits": 4},
+    "moco-v2": {"queue": 50, "projection": 16, "hidden": 32, "splits": 4},
+    "moco-v3": {"hidden": 64, "projection": 32},
+    "byol": {"hidden": 64, "projection": 32},
+    "simsiam": {"hidden": 64, "projection": 64, "predictor": 16},
+    "instdisc": {"negatives": 16, "projection": 16},
+    "cmc": {"negatives": 16, "projection": 16},
     "dino": {"prototypes": 32, "hidden": 64, "bottleneck": 16, "freeze_last_epochs": 0.5},
-    "cpc": {"ahead": 2, "context": 32, "out": 16},
+    "cpc": {"ahead": 2, "context": 32, "projection": 16},
     "ce": {"mixup": 0.2, "cutmix": 1.0},
 }
 

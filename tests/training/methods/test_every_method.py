@@ -70,7 +70,7 @@ def test_it_lowers_its_loss_and_is_read_back(method: str, tiny: Make, tmp_path: 
         steady.append(
             "options.negatives=0"
         )  # NCE's loss rises at first, while the bank leaves its random start
-    config = tiny(method, "steps=30", "log_every=5", *steady)
+    config = tiny(method, "steps=20", "log_every=4", *steady)
     trainer = Trainer(config, tmp_path / "run")
     before = {k: v.clone() for k, v in trainer.method.state_dict().items()}
     assert trainer.train()

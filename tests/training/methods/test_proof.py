@@ -32,8 +32,8 @@ SETTINGS: dict[str, list[str]] = {
         "optimiser.lr=0.06",
         "optimiser.weight_decay=0.0005",
     ],
-    "byol": ["options.hidden=512", "options.out=128", "options.momentum=0.97"],
-    "simsiam": ["options.hidden=512", "options.out=512", "options.predictor=128", "optimiser.lr=0.06"],
+    "byol": ["options.hidden=512", "options.projection=128", "options.momentum=0.97"],
+    "simsiam": ["options.hidden=512", "options.projection=512", "options.predictor=128", "optimiser.lr=0.06"],
     "dino": [
         "options.prototypes=512",
         "options.hidden=512",

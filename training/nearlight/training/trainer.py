@@ -211,6 +211,10 @@ class Trainer:
         config, data = self.config, self.config.data
         for spec in data.val:
             open_source(spec)  # they are needed at the end: a wrong path must not cost a night
+        if data.val and not self.has_text and not any(s.label_names for s in self.sources):
+            raise ConfigError(
+                "data.val: kNN needs training data with a label_name for each image; leave it out"
+            )
         readers = open_readers(self.sources, data.cache_px, data.decode_threads, data.cache_limit_mb)
         with Progress(transient=True, disable=not self.processes.first) as bar:
             task = bar.add_task("decoding", total=self.facts.samples)

@@ -31,7 +31,7 @@ class Byol(Method):
         momentum: float = Field(0.99, ge=0, le=1)
         """At the first step; it rises to 1."""
         hidden: int = Field(1024, ge=1)
-        out: int = Field(256, ge=2)
+        projection: int = Field(256, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
@@ -39,7 +39,7 @@ class Byol(Method):
         width, hidden, out = (
             feature_dim(self.encoder, config.encoder),
             self.option("hidden"),
-            self.option("out"),
+            self.option("projection"),
         )
         self.head = mlp([width, hidden, out])
         self.predictor = mlp([out, hidden, out])

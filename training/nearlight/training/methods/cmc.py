@@ -55,12 +55,12 @@ class Cmc(Method):
         negatives: int = Field(0, ge=0)
         """Drawn from the banks for each image (NCE; the paper's 16384); 0: the full softmax."""
         bank_momentum: float = Field(0.5, ge=0, lt=1)
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = LabEncoder(config.encoder)
-        side, out = config.encoder.image_px, self.option("out")
+        side, out = config.encoder.image_px, self.option("projection")
         self.encoder.eval()
         with torch.no_grad():
             width = self.encoder(torch.zeros(1, 3, side, side)).shape[1] // 2

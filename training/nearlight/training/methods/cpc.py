@@ -71,7 +71,7 @@ class Cpc(Method):
         ahead: int = Field(3, ge=1)
         """How many rows ahead are predicted."""
         context: int = Field(256, ge=8)
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
         temperature: float = Field(0.1, gt=0)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
@@ -82,7 +82,7 @@ class Cpc(Method):
             raise ConfigError(
                 f"options.ahead = {self.option('ahead')}; the grid has {rows} rows, so at most {rows - 1}"
             )
-        width, context, out = self.encoder.num_features, self.option("context"), self.option("out")
+        width, context, out = self.encoder.num_features, self.option("context"), self.option("projection")
         self.above = nn.ModuleList(nn.Conv2d(width if i == 0 else context, context, (2, 3)) for i in range(3))
         self.predict = nn.Conv2d(context, out * self.option("ahead"), 1)
         self.target = nn.Linear(width, out)

@@ -35,15 +35,15 @@ class InstDisc(Method):
         negatives: int = Field(0, ge=0)
         """Drawn from the bank for each image (NCE; the paper's 4096); 0: the full softmax, as on CIFAR."""
         bank_momentum: float = Field(0.5, ge=0, lt=1)
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
-        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("out"))
+        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("projection"))
         self.bank: Tensor
         self.constant: Tensor
-        self.register_buffer("bank", fresh_rows(facts.samples, self.option("out")))
+        self.register_buffer("bank", fresh_rows(facts.samples, self.option("projection")))
         self.register_buffer("constant", torch.zeros(()))  # Z of NCE; 0: not estimated yet
         self._update: tuple[Tensor, Tensor] | None = None
 

@@ -31,12 +31,12 @@ class InvaSpread(Method):
         """What only InvaSpread can be told."""
 
         temperature: float = Field(0.1, gt=0)
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
-        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("out"))
+        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("projection"))
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
         """Returns the projections of both views, encoded together."""

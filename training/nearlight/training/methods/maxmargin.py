@@ -30,12 +30,12 @@ class MaxMargin(Method):
 
         margin: float = Field(1.0, ge=0)
         """In Euclidean distance; unit vectors are 0 to 2 apart."""
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
-        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("out"))
+        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("projection"))
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
         """Returns unit vectors."""

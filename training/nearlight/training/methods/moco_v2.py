@@ -41,7 +41,7 @@ class MocoV2(Method):
         splits: int = Field(8, ge=1)
         hidden: int | None = Field(512, ge=1)
         """None: a linear head."""
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
@@ -52,7 +52,7 @@ class MocoV2(Method):
         width, hidden, out = (
             feature_dim(self.encoder, config.encoder),
             self.option("hidden"),
-            self.option("out"),
+            self.option("projection"),
         )
         self.head = mlp([width, out] if hidden is None else [width, hidden, out], norm=False)
         self.key_encoder, self.key_head = momentum_copy(self.encoder), momentum_copy(self.head)

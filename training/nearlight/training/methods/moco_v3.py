@@ -37,7 +37,7 @@ class MocoV3(Method):
         momentum: float = Field(0.99, ge=0, le=1)
         """At the first step; it rises to 1."""
         hidden: int = Field(4096, ge=1)
-        out: int = Field(256, ge=2)
+        projection: int = Field(256, ge=2)
         freeze_patches: bool = True
         """Leave a ViT's patch projection untrained."""
 
@@ -47,7 +47,7 @@ class MocoV3(Method):
         width, hidden, out = (
             feature_dim(self.encoder, config.encoder),
             self.option("hidden"),
-            self.option("out"),
+            self.option("projection"),
         )
         patches = getattr(self.encoder, "patch_embed", None)
         layers = [width, hidden, hidden, out] if isinstance(patches, nn.Module) else [width, hidden, out]

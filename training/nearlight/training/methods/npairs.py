@@ -29,12 +29,12 @@ class NPairs(Method):
 
         length: float = Field(0.002, ge=0)
         """Weight of the mean squared length of the vectors, which are not normalised."""
-        out: int = Field(64, ge=2)
+        projection: int = Field(64, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
-        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("out"))
+        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("projection"))
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
         """Returns vectors of any length."""

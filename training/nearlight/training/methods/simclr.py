@@ -27,13 +27,13 @@ class SimClr(Method):
 
         temperature: float = Field(0.5, gt=0)
         hidden: int = Field(512, ge=1)
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
         width = feature_dim(self.encoder, config.encoder)
-        self.head = mlp([width, self.option("hidden"), self.option("out")])
+        self.head = mlp([width, self.option("hidden"), self.option("projection")])
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
         """Returns the projections of both views, encoded together."""

@@ -31,14 +31,14 @@ class SimSiam(Method):
         """What only SimSiam can be told."""
 
         hidden: int = Field(2048, ge=1)
-        out: int = Field(2048, ge=2)
+        projection: int = Field(2048, ge=2)
         predictor: int = Field(512, ge=1)
         """Width of the predictor's hidden layer."""
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
-        width, out = feature_dim(self.encoder, config.encoder), self.option("out")
+        width, out = feature_dim(self.encoder, config.encoder), self.option("projection")
         # Two layers, as the paper's for CIFAR-10; the last batch norm neither scales nor shifts.
         self.head = mlp([width, self.option("hidden"), out], last_norm=True, last_affine=False)
         self.predictor = mlp([out, self.option("predictor"), out])

@@ -35,13 +35,13 @@ class SupCon(Method):
         cross_entropy: float = Field(0.0, ge=0)
         """Weight of the loss of a linear classifier on the features, trained with the encoder; 0: none."""
         hidden: int = Field(512, ge=1)
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
         width = feature_dim(self.encoder, config.encoder)
-        self.head = mlp([width, self.option("hidden"), self.option("out")], norm=False)
+        self.head = mlp([width, self.option("hidden"), self.option("projection")], norm=False)
         self.classifier = nn.Linear(width, len(facts.classes)) if self.option("cross_entropy") else None
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:

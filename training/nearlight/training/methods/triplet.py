@@ -30,12 +30,12 @@ class Triplet(Method):
 
         margin: float = Field(0.2, ge=0)
         mining: Literal["all", "batch-hard", "semi-hard", "distance-weighted"] = "semi-hard"
-        out: int = Field(128, ge=2)
+        projection: int = Field(128, ge=2)
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
-        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("out"))
+        self.head = nn.Linear(feature_dim(self.encoder, config.encoder), self.option("projection"))
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
         """Returns unit vectors."""
