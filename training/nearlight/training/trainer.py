@@ -131,7 +131,7 @@ class Trainer:
                 if config.data.val and (last or (config.eval_every and self.step % config.eval_every == 0)):
                     journal.write(self.step, self.evaluate())
                 if last:
-                    journal.say(f"done: {self.run}; next: nearlight export {self.run} --out BUNDLE")
+                    journal.say(f"done: {self.run}; next: {self._next()}")
                 elif stop:
                     journal.say(f"interrupted at step {self.step}; continue with --resume --out {self.run}")
                     return False
@@ -182,6 +182,11 @@ class Trainer:
         self.method.after_step(batch.step)
         values = {"loss": outcome.loss, "grad_norm": float(norm), "lr": self.plan.peak_lr * factor}
         return values | outcome.logged
+
+    def _next(self) -> str:
+        if self.has_text:
+            return f"nearlight export {self.run} --out BUNDLE"
+        return f"nearlight evaluate {self.run} --task knn --train LABELLED --data LABELLED-TEST"
 
     def _look(self, watch: Watch, values: dict[str, float], journal: Journal) -> None:
         """Watches for collapse; figures join `values`."""
