@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nearlight.training.checkpoint import load_checkpoint, load_model, save_checkpoint
-from nearlight.training.config import check_config
+from nearlight.training.config import check_config, resumed_config
 from nearlight.training.errors import CheckpointError
 from nearlight.training.trainer import Trainer
 
@@ -56,11 +56,27 @@ def test_load_model_gives_back_the_towers(tmp_path: Path, small: dict[str, Any])
     trainer.save()
     loaded = load_model(tmp_path)
     tokens = torch.randint(0, 500, (2, 16))
-    trainer.method.eval()
-    assert torch.equal(loaded.model.encode_text(tokens), trainer.method.towers.encode_text(tokens))
+    towers: Any = trainer.method.eval().get_submodule("towers")
+    assert torch.equal(loaded.model.encode_text(tokens), towers.encode_text(tokens))
     assert json.loads(loaded.tokenizer_json)["model"]["type"] == "BPE"
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match="does not hold the model"):
         load_model(tmp_path)
     with pytest.raises(CheckpointError, match="not a training run"):
         load_model(tmp_path / "elsewhere")
+
+
+def test_a_run_of_the_first_version_is_read_and_resumed(tmp_path: Path, small: dict[str, Any]) -> None:
+    Trainer(check_config(small), tmp_path).save()
+    config = json.loads((tmp_path / "config.json").read_text())
+    new = ("encoder", "views", "options", "watch", "epochs", "chunk")  # what it did not know
+    old = {key: value for key, value in config.items() if key not in new}
+    names = ("name", "lr_batch_size", "momentum", "trust", "weight_decay_end", "warmup_epochs")
+    old["optimiser"] = {key: value for key, value in old["optimiser"].items() if key not in names}
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    state = load_checkpoint(tmp_path)
+    kept = {key: state[key] for key in ("step", "method_id", "method", "optimiser", "rng")}
+    save_checkpoint(tmp_path, kept)
+    assert all(name.startswith("towers.") for name in kept["method"])
+    assert load_model(tmp_path).step == 0
+    assert Trainer(resumed_config(tmp_path, (), ()), tmp_path, resume=True).train()

@@ -84,7 +84,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     trainer = Trainer(check_config(small), tmp_path / "run")
     trainer.save()
     with torch.no_grad():
-        trainer.method.towers.text_projection.fill_(float("nan"))
+        trainer.method.get_parameter("towers.text_projection").fill_(float("nan"))
     with pytest.raises(Diverged, match="step 0"):
         trainer.train()
     kept = weights(tmp_path / "run")["towers.text_projection"]
@@ -94,6 +94,6 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
 def test_the_logit_scale_stays_in_its_bounds(tmp_path: Path, small: dict[str, Any]) -> None:
     trainer = Trainer(check_config(small), tmp_path / "run")
     for value, kept in ((9.0, 100.0), (-3.0, 1.0)):
-        trainer.method.towers.logit_scale.data.fill_(value)
-        trainer.method.after_step()
-        assert trainer.method.towers.logit_scale.exp().item() == pytest.approx(kept)
+        trainer.method.get_parameter("towers.logit_scale").data.fill_(value)
+        trainer.method.after_step(0)
+        assert trainer.method.get_parameter("towers.logit_scale").exp().item() == pytest.approx(kept)

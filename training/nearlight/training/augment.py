@@ -7,9 +7,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nearlight.training.config import AugmentSection
+from nearlight.training.views import Share
 
 
-def augment(images: Tensor, side_px: int, section: AugmentSection, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor,
+    side_px: int,
+    section: AugmentSection,
+    generator: torch.Generator,
+    share: Share | None = None,
+) -> Tensor:
     """Returns one random view of each image.
 
     Crops follow Inception's scheme (Szegedy et al. 2015): area uniform in `crop_scale`, aspect ratio
@@ -20,12 +27,14 @@ def augment(images: Tensor, side_px: int, section: AugmentSection, generator: to
         side_px: side of the views.
         section: ranges and probabilities.
         generator: CPU generator of this step; the same state gives the same views.
+        share: the part of a batch these images are; None: all of it.
 
     Returns:
         (B, 3, side_px, side_px), channels last in memory.
     """
-    boxes = crop_boxes(len(images), section, generator)  # (B, 4): centre x, y and half sizes in [-1, 1] terms
-    flip = torch.rand(len(images), generator=generator) < section.flip
+    share, count = share or Share(0, len(images)), len(images)
+    boxes = share.take(crop_boxes(share.whole, section, generator), count)  # (B, 4), in [-1, 1] terms
+    flip = share.take(torch.rand(share.whole, generator=generator), count) < section.flip
     theta = torch.zeros(len(images), 2, 3)
     theta[:, 0, 0] = torch.where(flip, -boxes[:, 2], boxes[:, 2])
     theta[:, 1, 1] = boxes[:, 3]
@@ -33,7 +42,7 @@ def augment(images: Tensor, side_px: int, section: AugmentSection, generator: to
     theta[:, 1, 2] = boxes[:, 1]
     grid = F.affine_grid(theta.to(images.device), [len(images), 3, side_px, side_px], align_corners=False)
     views = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    views = _jitter(views, section, generator)
+    views = _jitter(views, section, generator, share)
     return views.contiguous(memory_format=torch.channels_last)
 
 
@@ -50,14 +59,18 @@ def crop_boxes(count: int, section: AugmentSection, generator: torch.Generator) 
     return torch.stack((x, y, width, height), dim=1)
 
 
-def _jitter(views: Tensor, section: AugmentSection, generator: torch.Generator) -> Tensor:
+def _jitter(views: Tensor, section: AugmentSection, generator: torch.Generator, share: Share) -> Tensor:
+    def draw() -> Tensor:
+        drawn = torch.rand(share.whole, 1, 1, 1, generator=generator) * 2 - 1
+        return share.take(drawn, len(views))
+
     if section.contrast:
-        gain = 1 + (torch.rand(len(views), 1, 1, 1, generator=generator) * 2 - 1) * section.contrast
+        gain = 1 + draw() * section.contrast
         mean = views.mean(dim=(1, 2, 3), keepdim=True)
         views = (views - mean) * gain.to(views.device) + mean
     if section.brightness:
         # Views are normalised: one unit is about a quarter of the range of pixel values.
-        shift = (torch.rand(len(views), 1, 1, 1, generator=generator) * 2 - 1) * section.brightness * 4
+        shift = draw() * section.brightness * 4
         views = views + shift.to(views.device)
     return views
 

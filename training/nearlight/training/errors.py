@@ -5,7 +5,8 @@ TrainingError
 ├── DataError          a source that cannot be read, or holds nothing to learn from
 ├── CheckpointError    a run folder that is missing, damaged, or of another method
 ├── LossInputError     shapes, labels or limits that a loss cannot use; also a ValueError
-└── Diverged           a loss that is not finite
+├── Diverged           a loss that is not finite
+└── Collapsed          vectors that all point one way
 """
 
 
@@ -31,3 +32,7 @@ class LossInputError(TrainingError, ValueError):
 
 class Diverged(TrainingError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+class Collapsed(TrainingError):
+    """The vectors became all alike, and the run was told to stop then; a checkpoint is saved."""

@@ -1,7 +1,9 @@
 """The record of a run: `metrics.jsonl`, TensorBoard, and a progress bar."""
 
 import json
+import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,15 +20,48 @@ from rich.progress import (
 from torch.utils.tensorboard import SummaryWriter
 
 
+class Meter:
+    """Images per second and mean loss since it was read last."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._start, self._steps, self._loss = time.monotonic(), 0, 0.0
+
+    def add(self, loss: float) -> None:
+        """Counts a step."""
+        self._steps += 1
+        self._loss += loss
+
+    def read(self) -> dict[str, float]:
+        """Returns both, and starts anew."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        values = {
+            "mean_loss": self._loss / self._steps,
+            "images_per_s": self._steps * self._batch_size / elapsed,
+        }
+        self._start, self._steps, self._loss = time.monotonic(), 0, 0.0
+        return values
+
+
 class Journal:
     """Writes what a run measures; a resumed run continues the same files, without the steps done twice."""
 
-    def __init__(self, run: Path, first_step: int, steps: int) -> None:
-        self._path = run / "metrics.jsonl"
-        self._keep_until(first_step)
+    def __init__(self, run: Path, first_step: int, steps: int, writes: bool = True) -> None:
+        """Opens the files.
+
+        Args:
+            run: the run folder.
+            first_step: steps done before.
+            steps: of the whole run.
+            writes: false for all processes but the first of several: they write and say nothing.
+        """
+        self._writes = writes
+        self._path = run / "metrics.jsonl" if writes else Path(os.devnull)
+        if writes:
+            self._keep_until(first_step)
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step or None)
         self._lines = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step or None)
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, quiet=not writes)
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -35,7 +70,7 @@ class Journal:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not sys.stderr.isatty(),
+            disable=not (writes and sys.stderr.isatty()),
         )
         self._task = self._bar.add_task("steps", total=steps, completed=first_step, note="")
 
@@ -50,10 +85,13 @@ class Journal:
         """Closes files and bar."""
         self._bar.stop()
         self._lines.close()
-        self._board.close()
+        if self._writes:
+            self._board.close()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records values of a step (the number of steps done)."""
+        if not self._writes:
+            return
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         self._lines.flush()
         for name, value in values.items():

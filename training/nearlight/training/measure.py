@@ -16,6 +16,7 @@ from nearlight.training.checkpoint import load_model, save_text
 from nearlight.training.errors import ConfigError, DataError
 from nearlight.training.evaluation import Embedder, TorchEmbedder, retrieval, zero_shot
 from nearlight.training.pixels import PixelReader
+from nearlight.training.probes.tasks import TASKS, probe
 from nearlight.training.sources import Source, open_source
 from nearlight.training.vocabulary import open_tokenizer
 
@@ -24,21 +25,29 @@ _BATCH = 64
 
 
 def measure(
-    model: str, task: str, data: Sequence[str], templates: str | None, out: Path | None
+    model: str,
+    task: str,
+    data: Sequence[str],
+    templates: str | None,
+    out: Path | None,
+    bank: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns and saves the metrics of a task on each source.
 
     Args:
         model: a run folder, or a bundle by path or name.
-        task: `zeroshot` or `retrieval`.
+        task: `zeroshot` or `retrieval`, or one of `probes.tasks.TASKS`.
         data: sources.
         templates: `FILE[#NAME]`, or None for a run's own, else the built-in list.
         out: a JSON file; None saves `evaluation-TASK.json` in a run folder, or here for a bundle.
+        bank: labelled sources that probes learn from; empty: what a run was trained on.
 
     Raises:
-        ConfigError: an unknown task.
+        ConfigError: an unknown task, or one that the model does not suit.
         DataError: a source that does not suit the task.
     """
+    if task in TASKS:
+        return _save(probe(model, task, data, bank), out or _default_file(model, task))
     prompts = templates
     if (Path(model) / "checkpoint.pt").is_file():
         run = load_model(Path(model))
@@ -56,12 +65,22 @@ def measure(
         "retrieval": lambda source: retrieval(embedder, source),
     }
     if task not in tasks:
-        raise ConfigError(f"--task is {task!r}; it must be one of {', '.join(tasks)}")
+        raise ConfigError(f"--task is {task!r}; it must be one of {', '.join((*tasks, *TASKS))}")
     results = {source.name: tasks[task](source) for source in map(open_source, data)}
     found = {"model": model, "task": task, "templates": prompts or "built-in", "results": results}
+    return _save(found, out)
+
+
+def _save(found: dict[str, Any], out: Path) -> dict[str, Any]:
     found["saved_to"] = str(out)
     save_text(out, json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _default_file(model: str, task: str) -> Path:
+    if (Path(model) / "checkpoint.pt").is_file():
+        return Path(model) / f"evaluation-{task}.json"
+    return Path(f"evaluation-{find_bundle(model).name}-{task}.json")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from nearlight.training.errors import DataError
 
+_IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
 
 class Images(Protocol):
     """Encoded images by row number."""
@@ -26,7 +28,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Images with what is said of them: either captions or a class name for each row."""
+    """Images with what is said of them: captions, or a class name for each row, or nothing."""
 
     name: str
     weight: float
@@ -44,23 +46,28 @@ class Source:
         return list(dict.fromkeys(self.label_names or ()))
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, words: bool = True) -> Source:
     """Returns the source that `PATH[@weight]` names.
 
     PATH is a parquet file or glob with columns `image` and `captions` (list of strings) or `label_name`,
     or a folder of images with `captions.csv`, `captions.jsonl`, `metadata.csv` or `metadata.jsonl`
-    in it (columns: file | filename | image | path, and caption | captions | text, or label_name).
+    in it (columns: file | filename | image | path, and caption | captions | text, or label_name), or a
+    folder with one folder of images for each class.
+
+    Args:
+        spec: where it is.
+        words: whether captions or class names are needed; if not, plain images will do.
 
     Raises:
         DataError: nothing there, a missing column, no rows, a weight that is not a positive number.
     """
     path, weight = _split_weight(spec)
     if Path(path).is_dir():
-        return _open_folder(Path(path), weight)
+        return _open_folder(Path(path), weight, words)
     files = sorted(glob.glob(path))
     if not files:
         raise DataError(f"{path!r}: no such file, and nothing matches it as a glob")
-    return _open_parquet(path, files, weight)
+    return _open_parquet(path, files, weight, words)
 
 
 def _split_weight(spec: str) -> tuple[str, float]:
@@ -105,13 +112,13 @@ class _FolderImages:
         return self._files[row].read_bytes()
 
 
-def _open_parquet(path: str, files: Sequence[str], weight: float) -> Source:
+def _open_parquet(path: str, files: Sequence[str], weight: float, words: bool) -> Source:
     try:
         names = pq.read_schema(files[0]).names
         wanted = [c for c in ("image", "captions", "caption", "label_name") if c in names]
         if "image" not in names:
             raise DataError(f"{path!r} has no column `image`; its columns are {', '.join(names)}")
-        if len(wanted) < 2:
+        if words and len(wanted) < 2:
             raise DataError(
                 f"{path!r} needs a column `captions` or `label_name`; its columns are {', '.join(names)}"
             )
@@ -124,12 +131,26 @@ def _open_parquet(path: str, files: Sequence[str], weight: float) -> Source:
     if "captions" in wanted or "caption" in wanted:
         column = table["captions" if "captions" in wanted else "caption"].to_pylist()
         captions = [[c] if isinstance(c, str) else list(c or ()) for c in column]
-    else:
+    elif "label_name" in wanted:
         labels = [str(name) for name in table["label_name"].to_pylist()]
     return _checked(Source(Path(path).stem, weight, _ParquetImages(table["image"]), captions, labels), path)
 
 
-def _open_folder(folder: Path, weight: float) -> Source:
+def _open_plain_folder(folder: Path, weight: float, words: bool) -> Source:
+    """Returns the images below a folder; their folders are their classes if none lies beside the folders."""
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES and f.is_file())
+    labels = (
+        [f.relative_to(folder).parts[0] for f in files] if all(f.parent != folder for f in files) else None
+    )
+    if not files or (words and labels is None):
+        raise DataError(
+            f"{folder} needs a captions.csv, captions.jsonl, metadata.csv or metadata.jsonl in it, or images "
+            "in one folder for each class"
+        )
+    return Source(folder.name, weight, _FolderImages(files), None, labels)
+
+
+def _open_folder(folder: Path, weight: float, words: bool) -> Source:
     listing = next(
         (
             folder / n
@@ -139,9 +160,7 @@ def _open_folder(folder: Path, weight: float) -> Source:
         None,
     )
     if listing is None:
-        raise DataError(
-            f"{folder} needs a captions.csv, captions.jsonl, metadata.csv or metadata.jsonl in it"
-        )
+        return _open_plain_folder(folder, weight, words)
     rows = list(_rows(listing))
     files: dict[str, list[str]] = {}
     labels: dict[str, str] = {}

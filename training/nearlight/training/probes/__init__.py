@@ -1,0 +1,1 @@
+"""What frozen features know: nearest neighbours, linear probes, alignment, calibration."""

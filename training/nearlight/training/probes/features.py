@@ -1,0 +1,69 @@
+"""Features of whole sources, made by a frozen encoder."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nearlight.bundle.manifest import ImagePreprocess
+from nearlight.training.encoders import normalise_pixels
+from nearlight.training.errors import DataError
+from nearlight.training.pixels import PixelReader
+from nearlight.training.sections import EncoderSection
+from nearlight.training.sources import Source
+
+_BATCH = 256
+
+
+class Features(Protocol):
+    """Whatever turns images into features."""
+
+    def of(self, source: Source) -> Tensor:
+        """Returns (N, D) float32 features of all images of a source, not normalised, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderFeatures:
+    """A torch encoder, on images preprocessed as the server does."""
+
+    encoder: nn.Module
+    section: EncoderSection
+    decode_threads: int = 2
+
+    @torch.no_grad()
+    def of(self, source: Source) -> Tensor:
+        """Returns (N, D) float32 features of all images of a source, not normalised, on the CPU."""
+        device = next(self.encoder.parameters()).device
+        parts = []
+        for pixels in self._batches(source, len(source)):
+            parts.append(self.encoder(normalise_pixels(pixels.to(device), self.section)).float().cpu())
+        return torch.cat(parts)
+
+    def pixels(self, source: Source, most: int) -> Tensor:
+        """Returns (N, S, S, 3) uint8 of the first images of a source, `most` of them at most."""
+        return torch.cat(list(self._batches(source, min(most, len(source)))))
+
+    def _batches(self, source: Source, count: int) -> Iterator[Tensor]:
+        spec = ImagePreprocess(size_px=self.section.image_px)
+        reader = PixelReader(source, spec, self.decode_threads, keep=False)
+        for start in range(0, count, _BATCH):
+            yield torch.from_numpy(reader.read(np.arange(start, min(start + _BATCH, count))))
+        reader.close()
+
+
+def labels_of(source: Source, classes: Sequence[str]) -> Tensor:
+    """Returns (N,) int64 places in the classes.
+
+    Raises:
+        DataError: the source has no class names, or one that is not among the classes.
+    """
+    if source.label_names is None:
+        raise DataError(f"{source.name}: a label_name is needed for each image")
+    number = {name: i for i, name in enumerate(classes)}
+    unknown = sorted(set(source.label_names) - set(number))
+    if unknown:
+        raise DataError(f"{source.name} has the class {unknown[0]!r}, which the training data has not")
+    return torch.tensor([number[name] for name in source.label_names])
