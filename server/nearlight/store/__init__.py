@@ -25,6 +25,8 @@ from nearlight.store.filters import check_filter as check_filter
 from nearlight.store.grouping import HitGroup as HitGroup
 from nearlight.store.mixing import diverse as diverse
 from nearlight.store.mixing import mean_direction as mean_direction
+from nearlight.store.ordering import Order as Order
+from nearlight.store.ordering import OrderedPlace as OrderedPlace
 from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit

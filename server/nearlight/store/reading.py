@@ -17,6 +17,7 @@ from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter, HasId, IsEmpty, Path
 from nearlight.store.grouping import HitGroup
 from nearlight.store.ids import key_of
+from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, CollectionInfo, Hit, PointId, Record
 from nearlight.store.queries import check_number, checked_span, query_vectors
 from nearlight.store.rows import Place
@@ -116,6 +117,44 @@ class CollectionReader:
         if len(records) <= limit:
             return records, None
         return records[:limit], records[limit - 1].id
+
+    def scroll_in_order(
+        self,
+        order: Order,
+        after: OrderedPlace | None = None,
+        *,
+        limit: int = 100,
+        with_vectors: bool = False,
+        filter: Filter | None = None,
+    ) -> tuple[list[Record], OrderedPlace | None]:
+        """One page of all points in the order of a payload value; each page looks at every point.
+
+        A point whose value stays comes exactly once, whatever is written meanwhile.
+
+        Args:
+            order: which value, and which way.
+            after: the place that the page before returned as next; None for the first page.
+            limit: at most so many points, at least 1.
+            with_vectors: return the vectors too.
+            filter: only points that pass.
+
+        Returns:
+            The points, and the place to continue after, None when there are no more.
+
+        Raises:
+            InvalidQuery: the limit is out of range, or the path or the filter is refused.
+        """
+        self._check_here()
+        check_number("limit", limit, 1)
+        check_path(order.path, "order")
+        wanted = filter or Filter()
+        check_filter(wanted)
+        with self._readers.snapshot() as connection:
+            records = rows.in_order(connection, self._place, order, after, limit + 1, with_vectors, wanted)
+        if len(records) <= limit:
+            return records, None
+        last = records[limit - 1]
+        return records[:limit], order.place_of(last.payload, last.id)
 
     def search(
         self,

@@ -255,12 +255,16 @@ class AsyncClient:
         with_payload: bool | Sequence[str] = True,
         with_vectors: bool = False,
         filter: FilterLike | None = None,
+        order_by: str | None = None,
+        descending: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[Record]:
-        """Yields every point, page after page."""
+        """Yields every point, page after page: by id, or in the order of a payload key (dots go deeper)."""
         cursor = ""
         while True:
-            plan = point_plans.scroll_page(collection, cursor, page_size, with_payload, with_vectors, filter)
+            plan = point_plans.scroll_page(
+                collection, cursor, page_size, with_payload, with_vectors, filter, order_by, descending
+            )
             records, cursor = await self._caller.run(plan, timeout)
             for record in records:
                 yield record

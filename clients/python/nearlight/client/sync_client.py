@@ -252,12 +252,16 @@ class Client:
         with_payload: bool | Sequence[str] = True,
         with_vectors: bool = False,
         filter: FilterLike | None = None,
+        order_by: str | None = None,
+        descending: bool = False,
         timeout: float | None = None,
     ) -> Iterator[Record]:
-        """Yields every point, page after page."""
+        """Yields every point, page after page: by id, or in the order of a payload key (dots go deeper)."""
         cursor = ""
         while True:
-            plan = point_plans.scroll_page(collection, cursor, page_size, with_payload, with_vectors, filter)
+            plan = point_plans.scroll_page(
+                collection, cursor, page_size, with_payload, with_vectors, filter, order_by, descending
+            )
             records, cursor = self._caller.run(plan, timeout)
             yield from records
             if not cursor:
