@@ -86,6 +86,16 @@ def test_scroll_in_the_order_of_a_payload_key(client: Client) -> None:
     assert [hit.id for hit in found] == sorted(range(N), key=lambda i: (-(i % 4), i))
 
 
+def test_verify(address: str, client: Client, monkeypatch: Any) -> None:
+    report = client.verify("q", sample=20)
+    assert (report.ok, report.points_checked, report.problems) == (True, N, ())
+    with pytest.raises(InvalidInput, match="sample is 2000000; the limit is 1000000"):
+        client.verify("q", sample=2_000_000)
+    monkeypatch.setenv("NEARLIGHT_SERVER", address)
+    result = CliRunner().invoke(cli.app, ["collections", "verify", "q"])
+    assert (result.exit_code, result.stdout) == (0, "q: 150 points, 0 problems\n")
+
+
 def test_the_async_client_too(address: str, client: Client) -> None:
     async def work() -> list[Any]:
         async with AsyncClient(address) as other:
@@ -93,6 +103,7 @@ def test_the_async_client_too(address: str, client: Client) -> None:
             groups = await other.query_groups("q", "album", id=1, limit=2)
             ordered = [point.id async for point in other.scroll("q", order_by="album")]
             assert ordered == sorted(range(N), key=lambda i: (i % 4, i))
+            assert (await other.verify("q")).ok
             return [ids(batch[0]), [one.value for one in groups]]
 
     expected = [ids(client.query("q", id=1, limit=2))]

@@ -38,3 +38,5 @@ from nearlight.store.points import Record as Record
 from nearlight.store.store import Store as Store
 from nearlight.store.validation import payload_from_json as payload_from_json
 from nearlight.store.validation import validate_point as validate_point
+from nearlight.store.verifying import Problem as Problem
+from nearlight.store.verifying import Verification as Verification

@@ -222,6 +222,16 @@ class Store:
         self._writer.run(write, publish)
         self._writer.clean_soon()
 
+    def damaged_pages(self) -> list[str]:
+        """What SQLite finds wrong with the database file, at most 100 lines; none where it is sound.
+
+        Reads all of it.
+        """
+        self._check_open()
+        with self._readers.snapshot() as connection:
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(100)")]
+        return [] if found == ["ok"] else found
+
     def aliases(self) -> dict[str, str]:
         """All aliases, ordered, each with the name of its collection."""
         self._check_open()

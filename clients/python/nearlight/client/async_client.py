@@ -8,12 +8,14 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import maintenance as maintenance_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
@@ -29,11 +31,11 @@ from nearlight.client.values import (
     PayloadKind,
     Point,
     PointId,
-    QueryOptions,
     QueryResult,
     Record,
     UpsertAck,
     UpsertResult,
+    Verification,
 )
 
 
@@ -167,6 +169,10 @@ class AsyncClient:
     ) -> CollectionInfo:
         """Removes the index of a payload key; filters on it stay right."""
         return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
+
+    async def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
+        """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
+        return await self._caller.run(maintenance_plans.verify(collection, sample), timeout)
 
     # ---- points
 

@@ -8,11 +8,13 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import maintenance as maintenance_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
 from nearlight.client.transport import Connection
@@ -29,11 +31,11 @@ from nearlight.client.values import (
     PayloadKind,
     Point,
     PointId,
-    QueryOptions,
     QueryResult,
     Record,
     UpsertAck,
     UpsertResult,
+    Verification,
 )
 
 
@@ -164,6 +166,10 @@ class Client:
     ) -> CollectionInfo:
         """Removes the index of a payload key; filters on it stay right."""
         return self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
+
+    def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
+        """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
+        return self._caller.run(maintenance_plans.verify(collection, sample), timeout)
 
     # ---- points
 

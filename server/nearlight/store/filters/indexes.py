@@ -107,6 +107,26 @@ def drop_index(connection: sqlite3.Connection, collection_id: int, path: Path) -
     )
 
 
+def compare_values(
+    connection: sqlite3.Connection, collection_id: int, index: PayloadIndex, seq: int, payload: str
+) -> tuple[int, int]:
+    """How many values of a point an index must hold, and how many of them it does not."""
+    table = table_of(collection_id, index.path)
+    wanted = _values(index.path, index.kind, "?1")
+    row = connection.execute(
+        f"SELECT count(*), count(*) - count(found.seq) FROM ({wanted}) AS wanted "
+        f"LEFT JOIN {table} AS found ON found.value = wanted.value AND found.seq = ?2",
+        (payload, seq),
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
+def count_rows(connection: sqlite3.Connection, collection_id: int, index: PayloadIndex) -> int:
+    """How many values an index holds."""
+    table = table_of(collection_id, index.path)
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
 def table_of(collection_id: int, path: Path) -> str:
     """The name of an index's table."""
     return f"payload_index_{int(collection_id)}_{hashlib.sha256(json.dumps(path).encode()).hexdigest()[:24]}"
