@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from nearlight.store import rows
 from nearlight.store.errors import CollectionNotFound, StoreClosed, WrongSpace, shown
@@ -14,6 +15,7 @@ from nearlight.store.points import CollectionInfo, PointId, Record
 from nearlight.store.queries import check_number
 from nearlight.store.rows import Place
 from nearlight.store.searching import Searcher, Shared
+from nearlight.store.snapshots import SnapshotInfo, write_snapshot
 from nearlight.store.verifying import Verification, verify
 from nearlight.store.view import Head
 
@@ -163,6 +165,13 @@ class CollectionReader:
             report = verify(state.connection, self._place, state.view, self._scanner, n_sample)
         self._check_here()  # of a collection that is gone the rows go bit by bit
         return report
+
+    def write_snapshot(self, folder: Path) -> SnapshotInfo:
+        """Write the collection, as it is now, to a file in a folder; for the store."""
+        self._check_here()
+        with self._searcher.state() as state:
+            info = replace(self.info, last_seq=state.last_seq)
+            return write_snapshot(folder, state.connection, self._place, info)
 
     def leave(self, why: CollectionNotFound | StoreClosed) -> None:
         """Make every later call of this handle raise `why`; for the store."""

@@ -39,7 +39,7 @@ def put(connection: sqlite3.Connection, seq: int, point_id: str | int, payload: 
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(oracle.payloads, min_size=1, max_size=len(oracle.IDS)),
     st.lists(

@@ -33,6 +33,7 @@ from nearlight.client.values import (
     PointId,
     QueryResult,
     Record,
+    Snapshot,
     UpsertAck,
     UpsertResult,
     Verification,
@@ -174,6 +175,24 @@ class AsyncClient:
         """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
         return await self._caller.run(maintenance_plans.verify(collection, sample), timeout)
 
+    async def create_snapshot(self, collection: str, *, timeout: float | None = None) -> Snapshot:
+        """Copies a collection while it serves."""
+        return await self._caller.run(maintenance_plans.create_snapshot(collection), timeout)
+
+    async def snapshots(self, collection: str = "", *, timeout: float | None = None) -> list[Snapshot]:
+        """Returns the snapshots, of all collections or of one, newest first."""
+        return await self._caller.run(maintenance_plans.snapshots(collection), timeout)
+
+    async def delete_snapshot(self, snapshot: str, *, timeout: float | None = None) -> None:
+        """Removes a snapshot."""
+        await self._caller.run(maintenance_plans.delete_snapshot(snapshot), timeout)
+
+    async def restore_snapshot(
+        self, snapshot: str, collection: str, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Makes a new collection of a snapshot, once its checksums hold: whole, or not at all."""
+        return await self._caller.run(maintenance_plans.restore_snapshot(snapshot, collection), timeout)
+
     # ---- points
 
     async def upsert(
@@ -193,8 +212,7 @@ class AsyncClient:
     ) -> AsyncIterator[UpsertAck]:
         """Writes points batch after batch; yields an acknowledgement for each batch, in order.
 
-        A broken connection is made anew and what was not acknowledged is sent again. Arguments as for
-        embed_stream.
+        A broken connection is made anew, what it left open is sent again. Arguments as in embed_stream.
         """
         return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
 
@@ -290,10 +308,7 @@ class AsyncClient:
     async def query_batch(
         self, collection: str, queries: Sequence[QueryOptions], *, timeout: float | None = None
     ) -> list[QueryResult | ItemError]:
-        """Returns the result of each query, or why it failed; far faster than one call for each.
-
-        >>> client.query_batch("photos", [{"text": "a dog"}, {"id": 7, "limit": 3}])
-        """
+        """Returns the result of each query, or why it failed; faster than one call for each."""
         plan = query_plans.query_batch(self._caller.server, collection, queries)
         return await self._caller.run(plan, timeout)
 

@@ -103,3 +103,24 @@ QUERY_BATCH = Method(_P + "QueryBatch", query_pb2.QueryBatchRequest, query_pb2.Q
 QUERY_GROUPS = Method(_P + "QueryGroups", query_pb2.QueryGroupsRequest, query_pb2.QueryGroupsResponse)
 
 VERIFY = Method(_K + "Verify", maintenance_pb2.VerifyRequest, maintenance_pb2.VerifyResponse)
+CREATE_SNAPSHOT = Method(
+    _K + "CreateSnapshot",
+    maintenance_pb2.CreateSnapshotRequest,
+    maintenance_pb2.SnapshotInfo,
+    repeatable=False,
+)
+LIST_SNAPSHOTS = Method(
+    _K + "ListSnapshots", maintenance_pb2.ListSnapshotsRequest, maintenance_pb2.ListSnapshotsResponse
+)
+DELETE_SNAPSHOT = Method(
+    _K + "DeleteSnapshot",
+    maintenance_pb2.DeleteSnapshotRequest,
+    maintenance_pb2.DeleteSnapshotResponse,
+    repeatable=False,
+)
+RESTORE_SNAPSHOT = Method(
+    _K + "RestoreSnapshot",
+    maintenance_pb2.RestoreSnapshotRequest,
+    collection_pb2.CollectionInfo,
+    repeatable=False,
+)

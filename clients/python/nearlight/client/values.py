@@ -219,6 +219,20 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A collection as it was, in the server's data folder; times are ms since 1970, UTC."""
+
+    name: str
+    collection: str
+    count: int
+    last_seq: int
+    space_id: str
+    created_unix_ms: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that is not as it must be: a short stable kind, and a message for people."""
 

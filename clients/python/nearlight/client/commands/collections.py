@@ -1,4 +1,4 @@
-"""`nearlight collections list|info|create|delete|aliases|index-payload|verify`."""
+"""`nearlight collections list|info|create|delete|aliases|index-payload|verify`, and those in `snapshots`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands import snapshots
+from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
@@ -33,9 +35,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-LONG_SECONDS = 3600.0  # for what reads all of a collection
-
-NameArgument = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+app.command()(snapshots.snapshot)
+app.command()(snapshots.snapshots)
+app.command()(snapshots.restore)
 
 
 @app.command("list")
