@@ -151,7 +151,7 @@ def test_a_snapshot_under_writes_is_one_committed_state(store: Store) -> None:
         assert len({record.payload["v"] for record in records}) == 1
 
 
-@pytest.mark.parametrize("how", ["flip", "cut", "missing", "foreign"])
+@pytest.mark.parametrize("how", ["flip", "header", "cut", "missing", "foreign"])
 def test_a_damaged_file_is_refused_and_nothing_is_made(store: Store, how: str) -> None:
     filled(store)
     name = store.snapshots.create("c").name
@@ -160,8 +160,15 @@ def test_a_damaged_file_is_refused_and_nothing_is_made(store: Store, how: str) -
     if how == "missing":
         file.unlink()
     else:
-        content[len(content) // 2] ^= 1
-        file.write_bytes({"flip": bytes(content), "cut": bytes(content[:-1]), "foreign": b"x" * 99}[how])
+        content[60 if how == "header" else len(content) // 2] ^= 1  # 60: a number that nobody reads
+        file.write_bytes(
+            {
+                "flip": bytes(content),
+                "header": bytes(content),
+                "cut": bytes(content[:-1]),
+                "foreign": b"x" * 99,
+            }[how]
+        )
     with pytest.raises(SnapshotDamaged, match=name):
         store.snapshots.restore(name, "x")
     assert [info.name for info in store.collections()] == ["c"]
