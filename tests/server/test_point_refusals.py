@@ -94,9 +94,21 @@ def test_what_query_refuses(
         ("Scroll", lambda c: point_pb2.ScrollRequest(collection=c, cursor="{"), INVALID, "cursor is '{'"),
         (
             "Scroll",
-            lambda c: point_pb2.ScrollRequest(collection=c, order_by={"key": "a"}),
-            UNBUILT,
-            "order_by",
+            lambda c: point_pb2.ScrollRequest(collection=c, order_by={}),
+            INVALID,
+            "order_by.key has 0 bytes",
+        ),
+        (
+            "Scroll",
+            lambda c: point_pb2.ScrollRequest(collection=c, order_by={"key": "a"}, cursor="7"),
+            INVALID,
+            "it must be a next_cursor of this order",
+        ),
+        (
+            "Scroll",
+            lambda c: point_pb2.ScrollRequest(collection=c, order_by={"key": "a"}, cursor='[2, 1, "x"]'),
+            INVALID,
+            "it must be a next_cursor of this order",
         ),
         ("Count", lambda c: point_pb2.CountRequest(collection=c, filter={"must": [{}]}), INVALID, "filter"),
         (

@@ -80,11 +80,30 @@ def test_groups(client: Client) -> None:
     assert groups[0].hits[0].payload == {"album": groups[0].value}
 
 
+def test_scroll_in_the_order_of_a_payload_key(client: Client) -> None:
+    """The pages are cut shorter than asked: 150 points take more than a message."""
+    found = client.scroll("q", order_by="album", descending=True, page_size=100)
+    assert [hit.id for hit in found] == sorted(range(N), key=lambda i: (-(i % 4), i))
+
+
+def test_verify(address: str, client: Client, monkeypatch: Any) -> None:
+    report = client.verify("q", sample=20)
+    assert (report.ok, report.points_checked, report.problems) == (True, N, ())
+    with pytest.raises(InvalidInput, match="sample is 2000000; the limit is 1000000"):
+        client.verify("q", sample=2_000_000)
+    monkeypatch.setenv("NEARLIGHT_SERVER", address)
+    result = CliRunner().invoke(cli.app, ["collections", "verify", "q"])
+    assert (result.exit_code, result.stdout) == (0, "q: 150 points, 0 problems\n")
+
+
 def test_the_async_client_too(address: str, client: Client) -> None:
     async def work() -> list[Any]:
         async with AsyncClient(address) as other:
             batch = await other.query_batch("q", [{"id": 1, "limit": 2}])
             groups = await other.query_groups("q", "album", id=1, limit=2)
+            ordered = [point.id async for point in other.scroll("q", order_by="album")]
+            assert ordered == sorted(range(N), key=lambda i: (i % 4, i))
+            assert (await other.verify("q")).ok
             return [ids(batch[0]), [one.value for one in groups]]
 
     expected = [ids(client.query("q", id=1, limit=2))]

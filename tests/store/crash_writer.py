@@ -1,7 +1,7 @@
 """Write to a store from four threads until killed, printing what was asked and what was acknowledged.
 
 Each line is one JSON array: ["ask", thread, number, operation, ids] before a call and
-["ack", thread, number] after it returned.
+["ack", thread, number] after it returned. A fifth thread takes snapshots, restores them and swaps aliases.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nearlight.store import Collection, Point, Store
+from nearlight.store import Collection, Point, SetAlias, Store
 
 DIM = 16
 
@@ -28,9 +28,13 @@ def work(collection: Collection, thread: int, first: int) -> None:
     while True:
         number += 1
         ids = [f"{thread}/{rng.randrange(60)}" for _ in range(rng.randrange(1, 8))]  # ids of this thread only
-        if rng.random() < 0.25:
+        chance = rng.random()
+        if chance < 0.25:
             say("ask", thread, number, "delete", ids)
             collection.delete(ids)
+        elif chance < 0.4:
+            say("ask", thread, number, "touch", ids)
+            collection.set_payload(ids, {"touched": number})
         else:
             say("ask", thread, number, "upsert", ids)
             vectors = np.random.default_rng([thread, number]).standard_normal((len(ids), DIM))
@@ -39,11 +43,29 @@ def work(collection: Collection, thread: int, first: int) -> None:
         say("ack", thread, number)
 
 
+def maintain(store: Store, first: int) -> None:
+    turn = first
+    while True:
+        turn += 1
+        snapshot = store.snapshots.create("c").name
+        store.snapshots.restore(snapshot, f"restored-{turn}")
+        one, other = ("c", f"restored-{turn}") if turn % 2 else (f"restored-{turn}", "c")
+        store.update_aliases([SetAlias("left", one), SetAlias("right", other)])
+        for info in store.collections():
+            if info.name not in ("c", f"restored-{turn}"):
+                store.delete_collection(info.name)
+        for old in store.snapshots.list():
+            if old.name != snapshot:
+                store.snapshots.delete(old.name)
+
+
 def main() -> None:
     store = Store.open(Path(sys.argv[1]), n_threads=1)
     first = int(sys.argv[2])
     names = [info.name for info in store.collections()]
     collection = store.collection("c") if names else store.create_collection("c", space_id="s", dim=DIM)
+    collection.create_payload_index(("number",), "integer")
+    threading.Thread(target=maintain, args=(store, first)).start()
     for thread in range(4):
         threading.Thread(target=work, args=(collection, thread, first)).start()
 

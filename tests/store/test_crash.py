@@ -23,6 +23,8 @@ State = dict[str, int]
 def applied(state: State, call: list[Any]) -> State:
     """A thread's state after one of its calls."""
     _, _, number, operation, ids = call
+    if operation == "touch":
+        return state
     if operation == "delete":
         return {key: value for key, value in state.items() if key not in ids}
     return state | dict.fromkeys(ids, number)
@@ -74,6 +76,22 @@ def stored_states(collection: Collection, asked: dict[tuple[int, int], list[str]
     return states
 
 
+def check_maintenance(store: Store) -> None:
+    """Indexes equal the rows; what was restored, what can be restored and the aliases are whole."""
+    names = [info.name for info in store.collections()]
+    for name in names:
+        assert store.collection(name).verify(100).problems == []
+    aliases = store.aliases()
+    assert set(aliases.values()) <= set(names)
+    assert set(aliases) in (set(), {"left", "right"})
+    assert len(set(aliases.values())) == len(aliases)
+    for snapshot in store.snapshots.list():
+        restored = store.snapshots.restore(snapshot.name, "again")
+        assert restored.count() == snapshot.n_points
+        assert restored.verify(100).problems == []
+        store.delete_collection("again")
+
+
 def crash_rounds(folder: Path, n_rounds: int, seed: int) -> None:
     rng = random.Random(seed)
     states: list[State] = [{}, {}, {}, {}]
@@ -89,6 +107,7 @@ def crash_rounds(folder: Path, n_rounds: int, seed: int) -> None:
             found = stored_states(collection, asked)
             assert collection.info.last_seq > last_seq
             last_seq = collection.info.last_seq
+            check_maintenance(store)
         for thread in range(4):
             assert found[thread] in possible_states(states[thread], said, thread), (
                 f"round {turn}, thread {thread}"

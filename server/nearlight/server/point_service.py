@@ -10,9 +10,9 @@ import grpc
 from nearlight.server.catalog import Catalog, check_min_seq
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.filters import wanted_filter
+from nearlight.server.convert.pages import cursor_after, page_of, page_wish
 from nearlight.server.convert.payloads import ChangeOf, removing, selected_points, setting
 from nearlight.server.convert.points import record_message, wanted_parts
-from nearlight.server.convert.queries import cursor_of, page_wish
 from nearlight.server.convert.values import (
     batch_error,
     check_count,
@@ -110,18 +110,12 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         collection = self._catalog.collection(request.collection)
         check_min_seq(request.min_seq, collection.info)
         wish = page_wish(request)
-        records, following = await self._catalog.run(
-            lambda: collection.scroll(
-                wish.after, limit=wish.limit, with_vectors=wish.wanted.vectors, filter=wish.filter
-            )
-        )
+        records, is_more = await self._catalog.run(lambda: page_of(collection, wish))
         messages = [record_message(record, wish.wanted) for record in records]
         n = fitting(messages, self._limits.max_message_bytes)
-        if n < len(records):
-            following = records[n - 1].id
-        return point_pb2.ScrollResponse(
-            records=messages[:n], next_cursor="" if following is None else cursor_of(following)
-        )
+        is_more = is_more or n < len(records)
+        cursor = cursor_after(records[n - 1], wish.order) if is_more else ""
+        return point_pb2.ScrollResponse(records=messages[:n], next_cursor=cursor)
 
     async def Count(self, request: point_pb2.CountRequest, context: Context) -> point_pb2.CountResponse:
         """How many points there are, or pass the filter."""

@@ -22,6 +22,7 @@ from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnus
 from nearlight.server.health import Health, Phase
 from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.log import get_logger
+from nearlight.server.maintenance_service import MaintenanceService
 from nearlight.server.metrics.endpoint import MetricsEndpoint
 from nearlight.server.metrics.state import State
 from nearlight.server.model_service import ModelService
@@ -140,14 +141,13 @@ class Server:
         prototypes = PrototypeCache(embedder, self._config.engine.prototype_cache_entries)
         embedding = EmbeddingService(models, embedder, prototypes, limits, self._health)
         points = PointService(catalog, upserter, querier, limits, self._health)
-        unbuilt = maintenance_pb2_grpc.MaintenanceServiceServicer()  # the interceptor answers for it
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = [
             (embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding),
             (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits)),
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
             (point_pb2_grpc.add_PointServiceServicer_to_server, points),
-            (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, unbuilt),
+            (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, MaintenanceService(catalog)),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health.servicer),
         ]
         for add, servicer in services:

@@ -25,6 +25,8 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     store.CollectionNotFound: grpc.StatusCode.NOT_FOUND,
     store.CollectionExists: grpc.StatusCode.ALREADY_EXISTS,
     store.AliasNotFound: grpc.StatusCode.NOT_FOUND,
+    store.SnapshotNotFound: grpc.StatusCode.NOT_FOUND,
+    store.SnapshotDamaged: grpc.StatusCode.DATA_LOSS,
     store.PayloadIndexNotFound: grpc.StatusCode.NOT_FOUND,
     store.PayloadIndexExists: grpc.StatusCode.ALREADY_EXISTS,
     store.WrongSpace: grpc.StatusCode.FAILED_PRECONDITION,

@@ -13,6 +13,8 @@ from nearlight.store.errors import InvalidPoint as InvalidPoint
 from nearlight.store.errors import InvalidQuery as InvalidQuery
 from nearlight.store.errors import PayloadIndexExists as PayloadIndexExists
 from nearlight.store.errors import PayloadIndexNotFound as PayloadIndexNotFound
+from nearlight.store.errors import SnapshotDamaged as SnapshotDamaged
+from nearlight.store.errors import SnapshotNotFound as SnapshotNotFound
 from nearlight.store.errors import StoreClosed as StoreClosed
 from nearlight.store.errors import StoreCorrupt as StoreCorrupt
 from nearlight.store.errors import StoreError as StoreError
@@ -25,6 +27,8 @@ from nearlight.store.filters import check_filter as check_filter
 from nearlight.store.grouping import HitGroup as HitGroup
 from nearlight.store.mixing import diverse as diverse
 from nearlight.store.mixing import mean_direction as mean_direction
+from nearlight.store.ordering import Order as Order
+from nearlight.store.ordering import OrderedPlace as OrderedPlace
 from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit
@@ -33,6 +37,9 @@ from nearlight.store.points import PayloadKind as PayloadKind
 from nearlight.store.points import Point as Point
 from nearlight.store.points import PointId as PointId
 from nearlight.store.points import Record as Record
+from nearlight.store.snapshots import SnapshotInfo as SnapshotInfo
 from nearlight.store.store import Store as Store
 from nearlight.store.validation import payload_from_json as payload_from_json
 from nearlight.store.validation import validate_point as validate_point
+from nearlight.store.verifying import Problem as Problem
+from nearlight.store.verifying import Verification as Verification

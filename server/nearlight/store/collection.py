@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nearlight.store import rows
+from nearlight.store.collection_search import CollectionSearch
 from nearlight.store.errors import InvalidQuery, shown
 from nearlight.store.filters.checks import check_path
 from nearlight.store.filters.conditions import Path
@@ -24,14 +25,13 @@ from nearlight.store.points import (
     PayloadKind,
     Point,
 )
-from nearlight.store.reading import CollectionReader
 from nearlight.store.rows import Written
 from nearlight.store.selection import Selection, lookup_of, size_of
 from nearlight.store.validation import payload_text, prepare, validate_point
 from nearlight.store.writer import Transaction
 
 
-class Collection(CollectionReader):
+class Collection(CollectionSearch):
     """A handle on one collection; get it from a `Store`. Its methods block and any thread may call them."""
 
     def validate_point(self, point: Point, index: int | None = None) -> None:

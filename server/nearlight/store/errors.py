@@ -11,6 +11,8 @@ StoreError
 ├── AliasNotFound
 ├── PayloadIndexNotFound
 ├── PayloadIndexExists      the key has an index of another kind
+├── SnapshotNotFound
+├── SnapshotDamaged         a snapshot's file is not what was written; no collection was made of it
 ├── WrongSpace              vectors of two embedding spaces would meet
 ├── StoreLocked             another process (or another Store) has the folder
 ├── StoreCorrupt            the database is damaged or is not ours
@@ -80,6 +82,14 @@ class PayloadIndexNotFound(StoreError):
 
 class PayloadIndexExists(StoreError):
     """The payload key has an index of another kind."""
+
+
+class SnapshotNotFound(StoreError):
+    """No snapshot of that name."""
+
+
+class SnapshotDamaged(StoreError):
+    """A snapshot's file is not what was written; no collection was made of it."""
 
 
 class WrongSpace(StoreError):

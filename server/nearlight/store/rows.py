@@ -14,6 +14,7 @@ from nearlight.store.filters.conditions import Filter
 from nearlight.store.filters.indexes import drop_index, payload_indexes
 from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
+from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, I64, PointId, Record
 from nearlight.store.validation import Batch, row_checksum, vector_checksums
 from nearlight.store.writer import Transaction
@@ -161,6 +162,20 @@ def after_key(
     else:
         rows = connection.execute(_SCROLL_AFTER, (place.collection_id, key, limit)).fetchall()
     return _records(connection, place, rows, with_vectors)
+
+
+def in_order(
+    connection: sqlite3.Connection,
+    place: Place,
+    order: Order,
+    after: OrderedPlace | None,
+    limit: int,
+    with_vectors: bool,
+    filter: Filter,
+) -> list[Record]:
+    """The first points that pass in an order, or the first behind a place; looks at all that pass."""
+    rows = matching_rows(connection, place.collection_id, filter, None)
+    return _records(connection, place, order.first(rows, limit, after), with_vectors)
 
 
 def reclaim_step(connection: sqlite3.Connection) -> bool:

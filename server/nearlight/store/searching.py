@@ -4,8 +4,8 @@ import json
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -120,6 +120,12 @@ class Searcher:
         """How many points pass."""
         with ExitStack() as held:
             return len(self._matches.of(self._state(held), filter))
+
+    @contextmanager
+    def state(self) -> Iterator[State]:
+        """One committed state of the collection."""
+        with ExitStack() as held:
+            yield self._state(held)
 
     def _state(self, held: ExitStack) -> State:
         """The database and the view at the same commit, for as long as `held` is."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,32 +14,27 @@ from typing import Any, Self
 from nearlight.store import rows
 from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
 from nearlight.store.collection import Collection
+from nearlight.store.creating import check_collection, check_free, forget_collection, insert_collection
 from nearlight.store.errors import (
-    CollectionExists,
     CollectionNotFound,
-    InvalidCollection,
-    InvalidPoint,
     StoreClosed,
     StoreError,
-    WrongSpace,
     from_sqlite,
     shown,
 )
 from nearlight.store.exact import Scanner
 from nearlight.store.filters.indexes import payload_indexes
 from nearlight.store.lock import FolderLock
-from nearlight.store.names import check_name
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
+from nearlight.store.restoring import hidden_collections
 from nearlight.store.rows import Place
 from nearlight.store.schema import DATABASE_FILE, open_database
 from nearlight.store.searching import Shared
-from nearlight.store.validation import payload_text
+from nearlight.store.snapshot_keeper import Snapshots
+from nearlight.store.snapshots import FOLDER as SNAPSHOT_FOLDER
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
-
-MAX_DIM = 16_384
-MAX_SPACE_ID_BYTES = 256
 
 _COLLECTIONS = """
 SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq
@@ -62,6 +58,7 @@ class Store:
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
         self._closed = False
+        self.snapshots = Snapshots(path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt)
 
     @classmethod
     def open(cls, folder: Path, *, n_threads: int | None = None) -> Self:
@@ -94,6 +91,7 @@ class Store:
             lock.release()
             raise
         try:
+            store._forget_hidden()
             store._load()
         except BaseException:
             store.close()
@@ -139,28 +137,16 @@ class Store:
             WrongSpace: the space is known with another dim.
         """
         self._check_open()
-        text = _check_collection(name, space_id, dim, metadata)
+        text = check_collection(name, space_id, dim, metadata)
         now = time.time_ns() // 1_000_000
 
         def write(transaction: Transaction) -> Place:
-            run = transaction.connection.execute
-            if run("SELECT 1 FROM collections WHERE name = ?", (name,)).fetchone():
-                raise CollectionExists(f"collection {name!r} exists already")
-            if run("SELECT 1 FROM aliases WHERE alias = ?", (name,)).fetchone():
-                raise CollectionExists(f"{name!r} is an alias already")
-            space_no = _space_no(transaction, space_id, dim, now)
-            statement = (
-                "INSERT INTO collections (name, space_no, metadata, created_unix_ms) VALUES (?, ?, ?, ?)"
-            )
-            collection_id = run(statement, (name, space_no, text, now)).lastrowid
-            if collection_id is None:
-                raise AssertionError("SQLite gave no row id")
-            return Place(collection_id, space_no, dim)
+            check_free(transaction.connection, name)
+            return insert_collection(transaction.connection, name, space_id, dim, text, now)
 
         def publish(place: Place) -> None:
             info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0)
-            with self._changing:
-                self._collections[name] = Collection(info, place, Head(dim), self._shared)
+            self._adopt(name, Collection(info, place, Head(dim), self._shared))
 
         place = self._writer.run(write, publish)
         made = self.collection(name)
@@ -208,10 +194,7 @@ class Store:
 
         def write(transaction: Transaction) -> None:
             handle._check_here()
-            statement = "UPDATE collections SET name = NULL WHERE collection_id = ?"
-            transaction.connection.execute(statement, (handle._place.collection_id,))
-            statement = "DELETE FROM aliases WHERE collection_id = ?"
-            transaction.connection.execute(statement, (handle._place.collection_id,))
+            forget_collection(transaction.connection, handle._place.collection_id)
 
         def publish(_: None) -> None:
             with self._changing:
@@ -221,6 +204,16 @@ class Store:
 
         self._writer.run(write, publish)
         self._writer.clean_soon()
+
+    def damaged_pages(self) -> list[str]:
+        """What SQLite finds wrong with the database file, at most 100 lines; none where it is sound.
+
+        Reads all of it.
+        """
+        self._check_open()
+        with self._readers.snapshot() as connection:
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(100)")]
+        return [] if found == ["ok"] else found
 
     def aliases(self) -> dict[str, str]:
         """All aliases, ordered, each with the name of its collection."""
@@ -247,11 +240,23 @@ class Store:
 
         self._writer.run(write, self._publish_aliases)
 
+    def _adopt(self, name: str, collection: Collection) -> None:
+        with self._changing:
+            self._collections[name] = collection
+
     def _publish_aliases(self, found: dict[str, str]) -> None:
         with self._changing:
             self._aliases = found
             for name, handle in self._collections.items():
                 handle.aliases = aliases_of(found, name)
+
+    def _forget_hidden(self) -> None:
+        """Remove what a restoration left behind when it was killed."""
+        with self._readers.snapshot() as connection:
+            hidden = hidden_collections(connection)
+        for one in hidden:
+            self._writer.run(partial(_forget, one), lambda _: None)
+            self._writer.clean_soon()
 
     def _load(self) -> None:
         with self._readers.snapshot() as connection:
@@ -276,32 +281,5 @@ class Store:
             raise StoreClosed("the store was closed")
 
 
-def _space_no(transaction: Transaction, space_id: str, dim: int, now: int) -> int:
-    run = transaction.connection.execute
-    known = run("SELECT space_no, dim FROM spaces WHERE space_id = ?", (space_id,)).fetchone()
-    if known is None:
-        statement = "INSERT INTO spaces (space_id, dim, created_unix_ms) VALUES (?, ?, ?) RETURNING space_no"
-        (made,) = run(statement, (space_id, dim, now)).fetchone()
-        return int(made)
-    if known[1] != dim:
-        raise WrongSpace(f"space {shown(space_id)} has dim {known[1]} in this store; dim {dim} was asked for")
-    return int(known[0])
-
-
-def _check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, Any] | None) -> str:
-    """Check the arguments of `create_collection`; returns the metadata as JSON text."""
-    check_name(name, "name")
-    if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= MAX_DIM:
-        raise InvalidCollection("dim", shown(dim), f"it must be an integer in 1..{MAX_DIM}")
-    try:
-        n_bytes = len(space_id.encode())
-    except UnicodeEncodeError:
-        raise InvalidCollection("space_id", shown(space_id), "it must be valid Unicode") from None
-    if not 1 <= n_bytes <= MAX_SPACE_ID_BYTES:
-        raise InvalidCollection(
-            "space_id", f"{n_bytes} bytes long", f"the limit is 1 to {MAX_SPACE_ID_BYTES} bytes"
-        )
-    try:
-        return payload_text(metadata or {})
-    except InvalidPoint as error:
-        raise InvalidCollection("metadata", error.value, error.limit) from None
+def _forget(collection_id: int, transaction: Transaction) -> None:
+    forget_collection(transaction.connection, collection_id)

@@ -5,7 +5,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nearlight.store.filters.conditions import Field, Filter, HasId, Path, Prefix
+from nearlight.store.filters.conditions import (
+    Boolean,
+    DatetimeRange,
+    Field,
+    Filter,
+    GeoBox,
+    GeoPoint,
+    HasId,
+    Integer,
+    IntegerRange,
+    Keyword,
+    Path,
+    Prefix,
+    Range,
+    ValueTest,
+)
 from nearlight.store.filters.indexes import (
     PAYLOAD_KINDS,
     create_index,
@@ -39,7 +54,7 @@ def put(connection: sqlite3.Connection, seq: int, point_id: str | int, payload: 
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(oracle.payloads, min_size=1, max_size=len(oracle.IDS)),
     st.lists(
@@ -106,6 +121,37 @@ def test_a_key_of_an_index_is_only_itself_however_it_looks(connection: sqlite3.C
         assert found == ({1 + oracle.KEYS.index(key)} if "\x00" not in key else set())
         filter = Filter(must=(Field((key,), Prefix("h")),))
         assert matching_seqs(connection, 7, filter).tolist() == [1 + oracle.KEYS.index(key)]
+    finally:
+        connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("kind", PAYLOAD_KINDS)
+def test_an_index_is_not_asked_for_values_it_does_not_hold(
+    connection: sqlite3.Connection, kind: PayloadKind
+) -> None:
+    values = [1.5, 2, True, "x", "2026-11-23T08:00:00Z", {"lat": 1.0, "lon": 2}, ["x", 2, 1.5]]
+    place = GeoBox(GeoPoint(2, 1), GeoPoint(0, 3))
+    day = DatetimeRange(gte="2026-11-23", lt="2026-11-24")
+    wanted: list[tuple[ValueTest, list[int]]] = [
+        (Range(gte=1, lte=2), [1, 2, 7]),
+        (IntegerRange(gte=1, lte=2), [2, 7]),
+        (Integer(2), [2, 7]),
+        (Boolean(True), [3]),
+        (Keyword("x"), [4, 7]),
+        (day, [5]),
+        (place, [6]),
+    ]
+    connection.execute("BEGIN")
+    try:
+        create_index(connection, 7, ("k",), kind)
+        for seq, value in enumerate(values, 1):
+            put(connection, seq, seq, {"k": value})
+        for test, expected in wanted:
+            filter = Filter(must=(Field(("k",), test),))
+            assert matching_seqs(connection, 7, filter).tolist() == expected
+        put(connection, 9, 9, {"k": "old"})
+        connection.execute("UPDATE points SET seq = 10, payload = '{\"k\":2}' WHERE seq = 9")
+        assert 10 in matching_seqs(connection, 7, Filter(must=(Field(("k",), Integer(2)),)))
     finally:
         connection.execute("ROLLBACK")
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from nearlight.client.errors import Unauthenticated as Unauthenticated
     from nearlight.client.errors import Unsupported as Unsupported
     from nearlight.client.errors import WrongSpace as WrongSpace
+    from nearlight.client.options import Example as Example
     from nearlight.client.retry import RetryPolicy as RetryPolicy
     from nearlight.client.sync_client import Client as Client
     from nearlight.client.transport import Connection as Connection
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from nearlight.client.values import CollectionInfo as CollectionInfo
     from nearlight.client.values import EmbeddedInput as EmbeddedInput
     from nearlight.client.values import Embeddings as Embeddings
-    from nearlight.client.values import Example as Example
     from nearlight.client.values import Hit as Hit
     from nearlight.client.values import HitGroup as HitGroup
     from nearlight.client.values import ItemError as ItemError
@@ -56,7 +56,7 @@ _HOMES = {
     "Connection": "transport",
     "EmbeddedInput": "values",
     "Embeddings": "values",
-    "Example": "values",
+    "Example": "options",
     "Forbidden": "errors",
     "Hit": "values",
     "HitGroup": "values",

@@ -8,12 +8,14 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import maintenance as maintenance_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
@@ -29,11 +31,12 @@ from nearlight.client.values import (
     PayloadKind,
     Point,
     PointId,
-    QueryOptions,
     QueryResult,
     Record,
+    Snapshot,
     UpsertAck,
     UpsertResult,
+    Verification,
 )
 
 
@@ -168,6 +171,28 @@ class AsyncClient:
         """Removes the index of a payload key; filters on it stay right."""
         return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
 
+    async def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
+        """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
+        return await self._caller.run(maintenance_plans.verify(collection, sample), timeout)
+
+    async def create_snapshot(self, collection: str, *, timeout: float | None = None) -> Snapshot:
+        """Copies a collection while it serves."""
+        return await self._caller.run(maintenance_plans.create_snapshot(collection), timeout)
+
+    async def snapshots(self, collection: str = "", *, timeout: float | None = None) -> list[Snapshot]:
+        """Returns the snapshots, of all collections or of one, newest first."""
+        return await self._caller.run(maintenance_plans.snapshots(collection), timeout)
+
+    async def delete_snapshot(self, snapshot: str, *, timeout: float | None = None) -> None:
+        """Removes a snapshot."""
+        await self._caller.run(maintenance_plans.delete_snapshot(snapshot), timeout)
+
+    async def restore_snapshot(
+        self, snapshot: str, collection: str, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Makes a new collection of a snapshot, once its checksums hold: whole, or not at all."""
+        return await self._caller.run(maintenance_plans.restore_snapshot(snapshot, collection), timeout)
+
     # ---- points
 
     async def upsert(
@@ -187,8 +212,7 @@ class AsyncClient:
     ) -> AsyncIterator[UpsertAck]:
         """Writes points batch after batch; yields an acknowledgement for each batch, in order.
 
-        A broken connection is made anew and what was not acknowledged is sent again. Arguments as for
-        embed_stream.
+        A broken connection is made anew, what it left open is sent again. Arguments as in embed_stream.
         """
         return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
 
@@ -255,12 +279,16 @@ class AsyncClient:
         with_payload: bool | Sequence[str] = True,
         with_vectors: bool = False,
         filter: FilterLike | None = None,
+        order_by: str | None = None,
+        descending: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[Record]:
-        """Yields every point, page after page."""
+        """Yields every point, page after page: by id, or in the order of a payload key (dots go deeper)."""
         cursor = ""
         while True:
-            plan = point_plans.scroll_page(collection, cursor, page_size, with_payload, with_vectors, filter)
+            plan = point_plans.scroll_page(
+                collection, cursor, page_size, with_payload, with_vectors, filter, order_by, descending
+            )
             records, cursor = await self._caller.run(plan, timeout)
             for record in records:
                 yield record
@@ -280,10 +308,7 @@ class AsyncClient:
     async def query_batch(
         self, collection: str, queries: Sequence[QueryOptions], *, timeout: float | None = None
     ) -> list[QueryResult | ItemError]:
-        """Returns the result of each query, or why it failed; far faster than one call for each.
-
-        >>> client.query_batch("photos", [{"text": "a dog"}, {"id": 7, "limit": 3}])
-        """
+        """Returns the result of each query, or why it failed; faster than one call for each."""
         plan = query_plans.query_batch(self._caller.server, collection, queries)
         return await self._caller.run(plan, timeout)
 

@@ -23,6 +23,7 @@ SUMMARIES = {
     "embed": "Turn images and texts into vectors, saved as .npy.",
     "collections": "List, show, create and delete collections.",
     "models": "List the models a server has loaded.",
+    "doctor": "Check a data folder: the database's pages, every point, vector and index of every collection.",
     "bench": "Measure a server under load, next to what the machine does without it.",
     "stats": "Watch a server at work: rates, latencies, batches, queues, memory.",
     "token": "Make the bearer tokens that a server lets in.",
@@ -36,6 +37,7 @@ SUMMARIES = {
 EXTRAS = {
     "bundle": "bundle",
     "demo": "demo",
+    "doctor": "server",
     "evaluate": "train",
     "export": "export",
     "index": "parquet",

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from nearlight.v1 import collection_pb2, embedding_pb2, model_pb2, point_pb2, query_pb2
+from nearlight.v1 import collection_pb2, embedding_pb2, maintenance_pb2, model_pb2, point_pb2, query_pb2
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
@@ -44,6 +44,7 @@ class Call(Generic[Reply]):
 
 _E, _M = "/nearlight.v1.EmbeddingService/", "/nearlight.v1.ModelService/"
 _C, _P = "/nearlight.v1.CollectionService/", "/nearlight.v1.PointService/"
+_K = "/nearlight.v1.MaintenanceService/"
 
 EMBED = Method(_E + "Embed", embedding_pb2.EmbedRequest, embedding_pb2.EmbedResponse)
 EMBED_STREAM = Method(_E + "EmbedStream", embedding_pb2.EmbedStreamRequest, embedding_pb2.EmbedStreamResponse)
@@ -100,3 +101,26 @@ COUNT = Method(_P + "Count", point_pb2.CountRequest, point_pb2.CountResponse)
 QUERY = Method(_P + "Query", query_pb2.QueryRequest, query_pb2.QueryResponse)
 QUERY_BATCH = Method(_P + "QueryBatch", query_pb2.QueryBatchRequest, query_pb2.QueryBatchResponse)
 QUERY_GROUPS = Method(_P + "QueryGroups", query_pb2.QueryGroupsRequest, query_pb2.QueryGroupsResponse)
+
+VERIFY = Method(_K + "Verify", maintenance_pb2.VerifyRequest, maintenance_pb2.VerifyResponse)
+CREATE_SNAPSHOT = Method(
+    _K + "CreateSnapshot",
+    maintenance_pb2.CreateSnapshotRequest,
+    maintenance_pb2.SnapshotInfo,
+    repeatable=False,
+)
+LIST_SNAPSHOTS = Method(
+    _K + "ListSnapshots", maintenance_pb2.ListSnapshotsRequest, maintenance_pb2.ListSnapshotsResponse
+)
+DELETE_SNAPSHOT = Method(
+    _K + "DeleteSnapshot",
+    maintenance_pb2.DeleteSnapshotRequest,
+    maintenance_pb2.DeleteSnapshotResponse,
+    repeatable=False,
+)
+RESTORE_SNAPSHOT = Method(
+    _K + "RestoreSnapshot",
+    maintenance_pb2.RestoreSnapshotRequest,
+    collection_pb2.CollectionInfo,
+    repeatable=False,
+)

@@ -77,6 +77,8 @@ def scroll_page(
     with_payload: bool | Sequence[str],
     with_vectors: bool,
     filter: FilterLike | None,
+    order_by: str | None,
+    descending: bool,
 ) -> Plan[tuple[list[Record], str]]:
     """Reads one page; returns it with the cursor of the next one, "" after the last."""
     request = point_pb2.ScrollRequest(
@@ -87,6 +89,9 @@ def scroll_page(
         with_vectors=with_vectors,
         filter=None if filter is None else convert.filter_for_wire(filter),
     )
+    if order_by is not None:
+        request.order_by.key = convert.text_for_wire(order_by)
+        request.order_by.descending = descending
     reply = yield from ask(SCROLL(request))
     return [convert.record_from_wire(record) for record in reply.records], reply.next_cursor
 

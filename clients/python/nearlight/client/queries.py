@@ -9,12 +9,11 @@ from nearlight.client import convert
 from nearlight.client.batching import batches, room_bytes
 from nearlight.client.errors import InvalidInput
 from nearlight.client.methods import QUERY, QUERY_BATCH, QUERY_GROUPS
+from nearlight.client.options import Example, QueryOptions
 from nearlight.client.plan import Plan, Server, ask, sendable
 from nearlight.client.values import (
-    Example,
     HitGroup,
     ItemError,
-    QueryOptions,
     QueryResult,
 )
 from nearlight.v1 import query_pb2

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -219,6 +219,41 @@ class CollectionInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A collection as it was, in the server's data folder; times are ms since 1970, UTC."""
+
+    name: str
+    collection: str
+    count: int
+    last_seq: int
+    space_id: str
+    created_unix_ms: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it must be: a short stable kind, and a message for people."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a check of a collection found; ``problems`` holds the first 1,000."""
+
+    points_checked: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Nothing was wrong."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What a server accepts; see Limits in model.proto. The defaults serve where the server does not say."""
 
@@ -252,56 +287,6 @@ class ModelInfo:
     metrics: dict[str, Any]
     limits: Limits
     threads: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Example:
-    """What hits of a mix are to be like, or unlike: one of text, image, vector, id; ``weight`` > 0."""
-
-    text: str | None = None
-    image: Image | None = None
-    vector: npt.ArrayLike | None = None
-    id: PointId | None = None
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("text", "image", "vector", "id") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise InvalidInput(f"an example has {given or 'nothing'}; exactly one of text, image, vector, id")
-
-
-class QueryOptions(TypedDict, total=False):
-    """Options of ``query``; see QueryRequest in query.proto.
-
-    text, image, vector, id: what to look for; exactly one. An image is bytes or a Path.
-    Or like, unlike: examples to look near and to stay away from. strategy: average (default) or best_score.
-    diversity: 0 (best hits) to 1 (most varied), chosen among so many ``candidates``, default 10 * limit.
-    limit: hits wanted, default 10. offset: hits skipped first, default 0.
-    score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
-    with_vectors: default False. filter: see FilterLike. exact: compare every vector. recall_target: 0.5 to 1.
-    min_seq: read your writes. min_relevance: 0 to 1. timeout: seconds for each RPC, its retries included.
-    """
-
-    text: str
-    image: Image
-    vector: npt.ArrayLike
-    id: PointId
-    like: Sequence[Example]
-    unlike: Sequence[Example]
-    strategy: Literal["average", "best_score"]
-    diversity: float
-    candidates: int
-    limit: int
-    offset: int
-    score_threshold: float
-    with_payload: bool | Sequence[str]
-    with_vectors: bool
-    filter: FilterLike
-    exact: bool
-    recall_target: float
-    min_seq: int
-    min_relevance: float
-    timeout: float
 
 
 def describe(source: object) -> str:

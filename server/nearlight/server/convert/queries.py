@@ -1,6 +1,5 @@
-"""Queries and pages: from the wire."""
+"""Queries: from the wire."""
 
-import json
 import math
 from dataclasses import dataclass
 
@@ -18,10 +17,9 @@ from nearlight.server.convert.values import (
 )
 from nearlight.server.errors import InvalidInput, NotBuilt, NotPossible
 from nearlight.store import Filter, PointId
-from nearlight.v1 import point_pb2, query_pb2
+from nearlight.v1 import query_pb2
 
 DEFAULT_LIMIT = 10
-MAX_SCROLL = 10_000
 MAX_EXAMPLES = 256
 MAX_GROUP_SIZE = 100
 
@@ -219,45 +217,3 @@ def _threshold(request: query_pb2.QueryRequest) -> float | None:
         reason = f"score_threshold is {request.score_threshold}; the limit is -1 to 1"
         raise InvalidInput(reason, field="score_threshold")
     return request.score_threshold
-
-
-@dataclass(frozen=True, slots=True)
-class PageWish:
-    """A checked Scroll: the last id seen (None: from the start), how many points, which parts and points."""
-
-    after: PointId | None
-    limit: int
-    wanted: Wanted
-    filter: Filter | None
-
-
-def page_wish(request: point_pb2.ScrollRequest) -> PageWish:
-    """What a Scroll asks, checked.
-
-    Raises:
-        InvalidInput: a limit above 10,000, a cursor that is not ours, or a bad filter.
-        NotBuilt: order.
-    """
-    refuse_unbuilt(request, "order_by")
-    dtype_of(request.dtype, "dtype")
-    return PageWish(
-        after=_id_of_cursor(request.cursor) if request.cursor else None,
-        limit=page_size_of(request.limit, default=100, largest=MAX_SCROLL, field="limit"),
-        wanted=wanted_parts(request.with_payload, request.with_vectors, request.dtype),
-        filter=wanted_filter(request),
-    )
-
-
-def cursor_of(point_id: PointId) -> str:
-    """The cursor that goes on after a point."""
-    return json.dumps(point_id)
-
-
-def _id_of_cursor(cursor: str) -> PointId:
-    try:
-        point_id = json.loads(cursor)
-    except (ValueError, RecursionError):
-        point_id = None
-    if isinstance(point_id, bool) or not isinstance(point_id, str | int):
-        raise InvalidInput(f"cursor is {cursor[:80]!r}; it must be a next_cursor of ours", field="cursor")
-    return point_id

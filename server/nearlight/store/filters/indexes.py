@@ -65,10 +65,7 @@ def create_index(
         f"CREATE TRIGGER {table}_update AFTER UPDATE OF seq, payload ON points {own % 'new'} "
         f"BEGIN {remove} {insert} END"
     )
-    for seq, payload in connection.execute(
-        "SELECT seq, payload FROM points WHERE collection_id = ? ORDER BY seq", (collection_id,)
-    ):
-        run(f"INSERT INTO {table} SELECT value, ?2 FROM ({_values(path, kind, '?1')})", (payload, seq))
+    run(f"INSERT INTO {table} {_values_of_all(collection_id, path, kind)}")
     return PayloadIndex(path, kind, now)
 
 
@@ -107,6 +104,26 @@ def drop_index(connection: sqlite3.Connection, collection_id: int, path: Path) -
     )
 
 
+def compare_values(
+    connection: sqlite3.Connection, collection_id: int, index: PayloadIndex, seq: int, payload: str
+) -> tuple[int, int]:
+    """How many values of a point an index must hold, and how many of them it does not."""
+    table = table_of(collection_id, index.path)
+    wanted = _values(index.path, index.kind, "?1")
+    row = connection.execute(
+        f"SELECT count(*), count(*) - count(found.seq) FROM ({wanted}) AS wanted "
+        f"LEFT JOIN {table} AS found ON found.value = wanted.value AND found.seq = ?2",
+        (payload, seq),
+    ).fetchone()
+    return int(row[0]), int(row[1])
+
+
+def count_rows(connection: sqlite3.Connection, collection_id: int, index: PayloadIndex) -> int:
+    """How many values an index holds."""
+    table = table_of(collection_id, index.path)
+    return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
 def table_of(collection_id: int, path: Path) -> str:
     """The name of an index's table."""
     return f"payload_index_{int(collection_id)}_{hashlib.sha256(json.dumps(path).encode()).hexdigest()[:24]}"
@@ -118,14 +135,28 @@ def _index(path: str, kind: PayloadKind, created_unix_ms: int) -> PayloadIndex:
 
 def _values(path: Path, kind: PayloadKind, payload: str) -> str:
     """The SQL of one column, `value`: what a payload has at the path, each value once."""
+    selects, is_unsure = _selects(path, kind, payload)
+    own = " UNION ".join(f"SELECT {value} AS value {rows}" for value, rows in selects)
+    return f"{own} UNION SELECT {UNSURE} WHERE {is_unsure}"
+
+
+def _values_of_all(collection_id: int, path: Path, kind: PayloadKind) -> str:
+    """The SQL of `value` and `seq`: the same for all points of a collection."""
+    selects, is_unsure = _selects(path, kind, "points.payload")
+    here = f"AND points.collection_id = {int(collection_id)}"
+    joined = [(value, rows.replace("FROM ", "FROM points CROSS JOIN ", 1)) for value, rows in selects]
+    joined.append((UNSURE, f"FROM points WHERE {is_unsure}"))
+    return " UNION ".join(f"SELECT {value}, points.seq {rows} {here}" for value, rows in joined)
+
+
+def _selects(path: Path, kind: PayloadKind, payload: str) -> tuple[list[tuple[str, str]], str]:
+    """A value and where it comes from: alone or in a list; and where SQLite may misread."""
     rows, part = rows_at(path, _literal, payload)
     listed = f"CASE {part}.type WHEN 'array' THEN {part}.value ELSE '[]' END"
     items = rows.replace(" WHERE ", f" CROSS JOIN json_each({listed}) AS item WHERE ", 1)
-    return (
-        f"SELECT {_value(kind, part)} AS value {rows} AND {_is_of(kind, part)} "
-        f"UNION SELECT {_value(kind, 'item')} {items} AND {_is_of(kind, 'item')} "
-        f"UNION SELECT {UNSURE} WHERE instr({payload}, {_literal(NUL_IN_JSON)}) > 0"
-    )
+    alone = (_value(kind, part), f"{rows} AND {_is_of(kind, part)}")
+    in_list = (_value(kind, "item"), f"{items} AND {_is_of(kind, 'item')}")
+    return [alone, in_list], f"instr({payload}, {_literal(NUL_IN_JSON)}) > 0"
 
 
 def _value(kind: PayloadKind, row: str) -> str:

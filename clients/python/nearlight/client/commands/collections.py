@@ -1,4 +1,4 @@
-"""`nearlight collections list|info|create|delete|aliases|index-payload`."""
+"""`nearlight collections list|info|create|delete|aliases|index-payload|verify`, and those in `snapshots`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands import snapshots
+from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
@@ -33,7 +35,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-NameArgument = Annotated[str, typer.Argument(help="Name of the collection.", show_default=False)]
+app.command()(snapshots.snapshot)
+app.command()(snapshots.snapshots)
+app.command()(snapshots.restore)
 
 
 @app.command("list")
@@ -199,6 +203,33 @@ def index_payload(
         else:
             one = client.create_payload_index(name, key, cast("PayloadKind", kind))
     show(one, as_json)
+
+
+@app.command()
+def verify(
+    name: NameArgument,
+    sample: Annotated[int, typer.Option(min=0, help="Points that must find themselves; 0: 1000.")] = 0,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that what searches read is what is stored. The exit code is 1 where it is not.
+
+    **Examples**
+
+    - `nearlight collections verify photos`
+    """
+    with connected(server, token, tls_ca) as client:
+        report = client.verify(name, sample=sample, timeout=LONG_SECONDS)
+    if as_json:
+        print_json({"ok": report.ok, **dataclasses.asdict(report)})
+    else:
+        if report.problems:
+            print_table(["problem", "message"], [(one.kind, one.message) for one in report.problems])
+        typer.echo(f"{name}: {report.points_checked} points, {len(report.problems)} problems")
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def show(one: CollectionInfo, as_json: bool) -> None:

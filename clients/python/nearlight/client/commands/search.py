@@ -24,7 +24,8 @@ from nearlight.client.commands.terminal import (
 
 if TYPE_CHECKING:
     from nearlight.client import Client, Hit
-    from nearlight.client.values import PointId, QueryOptions
+    from nearlight.client.options import QueryOptions
+    from nearlight.client.values import PointId
 
 # Payload keys that say nothing about the picture.
 _DULL = {"path", "size", "sha256", "mtime", "mtime_ns", "source", "row", "filename"}

@@ -1,0 +1,125 @@
+"""The snapshots of a store: made, listed, removed, and made into collections."""
+
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from nearlight.store.collection import Collection
+from nearlight.store.creating import check_collection, check_free
+from nearlight.store.errors import StoreError, StoreFull
+from nearlight.store.points import CollectionInfo
+from nearlight.store.restoring import Restoration
+from nearlight.store.searching import Shared
+from nearlight.store.snapshots import (
+    SnapshotInfo,
+    check_file,
+    delete_snapshot,
+    list_snapshots,
+    snapshot_info,
+)
+from nearlight.store.writer import Transaction
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Snapshots:
+    """Snapshots of one store. All methods block and may be called from any thread.
+
+    Args:
+        folder: where they are.
+        shared: of the store.
+        collection: finds one by name.
+        adopt: shows a new one to everybody, under a name.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shared: Shared,
+        collection: Callable[[str], Collection],
+        adopt: Callable[[str, Collection], None],
+    ) -> None:
+        self._folder = folder
+        self._shared = shared
+        self._collection = collection
+        self._adopt = adopt
+        self._writing = threading.Lock()
+
+    def create(self, name: str) -> SnapshotInfo:
+        """Write a collection, as it is now, to a file; it goes on serving and taking writes.
+
+        Raises:
+            CollectionNotFound: there is none of this name.
+            StoreFull: no room on the disk.
+            StoreCorrupt: a row is not what was written: `verify` names it.
+            StoreError: the file cannot be written.
+        """
+        collection = self._collection(name)
+        try:
+            with self._writing:
+                for unfinished in self._folder.glob("*.tmp"):  # of a process that was killed
+                    unfinished.unlink()
+                return collection.write_snapshot(self._folder)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise StoreFull(f"no room left for a snapshot of {name!r}: {error.strerror}") from error
+            raise StoreError(f"cannot write a snapshot of {name!r}: {error}") from error
+
+    def list(self) -> list[SnapshotInfo]:
+        """All snapshots, newest first."""
+        return list_snapshots(self._folder)
+
+    def delete(self, snapshot: str) -> None:
+        """Remove a snapshot.
+
+        Raises:
+            SnapshotNotFound: there is none of this name.
+        """
+        delete_snapshot(self._folder, snapshot)
+
+    def restore(self, snapshot: str, name: str) -> Collection:
+        """Make a collection of a snapshot, once its checksum holds. It is there whole or not at all.
+
+        Args:
+            snapshot: its name.
+            name: of the new collection.
+
+        Raises:
+            SnapshotNotFound: there is none of this name.
+            SnapshotDamaged: its file, or a row of it, is not what was written.
+            InvalidCollection: the name is refused.
+            CollectionExists: the name is taken.
+            WrongSpace: its space is known with another dim.
+        """
+        info = snapshot_info(self._folder, snapshot)
+        check_collection(name, info.space_id, info.dim, info.metadata)
+        writer = self._shared.writer
+        writer.run(lambda one: check_free(one.connection, name), lambda _: None)  # before the long part
+        check_file(self._folder, info)
+        restoration = Restoration(writer, self._folder, info)
+        try:
+            restoration.fill()
+            made = self._handle(restoration, info, name)
+
+            def write(transaction: Transaction) -> None:
+                restoration.reveal(transaction, name)
+
+            writer.run(write, lambda _: self._adopt(name, made))
+        except BaseException:
+            restoration.abandon()
+            raise
+        return made
+
+    def _handle(self, restoration: Restoration, info: SnapshotInfo, name: str) -> Collection:
+        known = CollectionInfo(
+            name,
+            info.space_id,
+            info.dim,
+            0,
+            restoration.created_unix_ms,
+            info.metadata,
+            restoration.last_seq,
+            restoration.payload_indexes,
+        )
+        return Collection(known, restoration.place, restoration.head, self._shared)
