@@ -252,6 +252,8 @@ class ModelInfo:
     metrics: dict[str, Any]
     limits: Limits
     threads: int = 0
+    runtime_precision: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
