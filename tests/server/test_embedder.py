@@ -14,11 +14,11 @@ from nearlight.server.call import Call, Caller, Embedded, Input, Prepared, Route
 from nearlight.server.config import ServerConfig
 from nearlight.server.decode import DecodePool
 from nearlight.server.embedder import Embedder
-from nearlight.server.engine import OnnxEncoder
 from nearlight.server.errors import InvalidInput, ModelFailure, Overloaded, TooLate
 from nearlight.server.lookup import Embeddings
 from nearlight.server.models import LoadedModel, load_model
 from nearlight.server.patience import Patience
+from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
 from nearlight.server.supervisor import Supervisor
 
 

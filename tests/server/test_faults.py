@@ -23,8 +23,8 @@ from nearlight.bundle.image import ImageLimits, load_pixels
 from nearlight.bundle.text import check_text
 from nearlight.server import decode
 from nearlight.server.config import ServerConfig
-from nearlight.server.engine import OnnxEncoder
 from nearlight.server.local import LocalServer
+from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
 from nearlight.v1 import embedding_pb2, embedding_pb2_grpc, input_pb2
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -41,8 +41,8 @@ def oracle(tiny_bundle: Path) -> Oracle:
     bundle = Bundle.open(tiny_bundle)
     text_path = bundle.text_path
     assert text_path is not None
-    image = OnnxEncoder(bundle.image_path, dim=bundle.manifest.dim, provider="cpu", threads=1)
-    text = OnnxEncoder(text_path, dim=bundle.manifest.dim, provider="cpu", threads=1)
+    image = OnnxEncoder(bundle.image_path, dim=bundle.manifest.dim, threads=1)
+    text = OnnxEncoder(text_path, dim=bundle.manifest.dim, threads=1)
     spec, tokenizer = bundle.manifest.towers.image.preprocess, bundle.tokenizer()
 
     def embed(content: bytes | str) -> Any:

@@ -20,10 +20,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nearlight.server import serving
 from nearlight.server.batcher import Batcher
 from nearlight.server.config import ServerConfig
-from nearlight.server.engine import OnnxEncoder
 from nearlight.server.errors import AddressUnusable, BundleUnusable, ConfigError, DataFolderUnusable
 from nearlight.server.local import LocalServer, start
 from nearlight.server.models import LoadedModel, load_model
+from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
 from nearlight.server.supervisor import Life
 from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, model_pb2, point_id_pb2, point_pb2
 

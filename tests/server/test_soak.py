@@ -21,7 +21,7 @@ import pytest
 
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.image import ImageLimits, load_pixels
-from nearlight.server.engine import OnnxEncoder
+from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
 from nearlight.v1 import (
     collection_pb2,
     collection_pb2_grpc,
@@ -157,8 +157,8 @@ def known_vectors(bundle: Bundle, images: list[bytes]) -> dict[Content, Any]:
     """The right answers, one input at a time."""
     text_path = bundle.text_path
     assert text_path is not None
-    image = OnnxEncoder(bundle.image_path, dim=bundle.manifest.dim, provider="cpu", threads=1)
-    text = OnnxEncoder(text_path, dim=bundle.manifest.dim, provider="cpu", threads=1)
+    image = OnnxEncoder(bundle.image_path, dim=bundle.manifest.dim, threads=1)
+    text = OnnxEncoder(text_path, dim=bundle.manifest.dim, threads=1)
     spec, tokenizer = bundle.manifest.towers.image.preprocess, bundle.tokenizer()
     known: dict[Content, Any] = {}
     for content in images:

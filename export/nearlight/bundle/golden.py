@@ -1,4 +1,4 @@
-"""Golden vectors: fixed inputs with the vectors they must give, so that a bundle can prove itself anywhere.
+"""Golden vectors: a few fixed inputs with the vectors they must give, so that a bundle can prove itself.
 
 `golden.npz` holds `pixels` uint8 (N, S, S, 3) and `image_vectors` float32 (N, D), and with a text tower
 `texts` (M,) strings, `tokens` int64 (M, context_length) and `text_vectors` float32 (M, D). All are made when
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from nearlight.bundle.errors import BundleCorrupt
 from nearlight.bundle.image import Pixels
-from nearlight.bundle.text import Tokens
+from nearlight.bundle.text import Tokenizer, Tokens
 
 if TYPE_CHECKING:
     from nearlight.bundle.folder import Bundle
@@ -109,7 +109,7 @@ def load_golden(bundle: "Bundle") -> Golden | None:
     return Golden(pixels, image_vectors, tuple(map(str, arrays["texts"])), tokens, text_vectors)
 
 
-def check_tokens(bundle: "Bundle", golden: Golden) -> None:
+def check_tokens(tokenizer: Tokenizer, golden: Golden) -> None:
     """Compare what the tokenizer makes of the golden texts with what it made when the bundle was written.
 
     Raises:
@@ -117,7 +117,7 @@ def check_tokens(bundle: "Bundle", golden: Golden) -> None:
     """
     if golden.tokens is None:
         return
-    found = bundle.tokenizer().encode(golden.texts)  # (M, L)
+    found = tokenizer.encode(golden.texts)  # (M, L)
     for text, row, expected in zip(golden.texts, found, golden.tokens, strict=True):
         if not np.array_equal(row, expected):
             raise BundleCorrupt(
@@ -127,8 +127,10 @@ def check_tokens(bundle: "Bundle", golden: Golden) -> None:
 
 
 def least_cosine(expected: Vectors, found: Vectors) -> float:
-    """The least cosine between the unit vectors of (N, D) and (N, D); -1 where a number is not finite."""
-    cosines = (expected.astype(np.float64) * found).sum(axis=1)  # (N,)
+    """The least cosine between rows of (N, D) and (N, D); -1 where a number is not finite."""
+    a, b = expected.astype(np.float64), found.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)  # (N,)
+    cosines = (a * b).sum(axis=1) / np.maximum(lengths, 1e-30)
     return float(np.where(np.isfinite(cosines), cosines, -1.0).min())
 
 
@@ -147,7 +149,7 @@ def prove_golden(bundle: "Bundle") -> dict[str, float] | None:
         return None
     cosines = {"image": least_cosine(golden.image_vectors, run_graph(bundle.image_path, golden.pixels))}
     if golden.tokens is not None and golden.text_vectors is not None and bundle.text_path is not None:
-        check_tokens(bundle, golden)
+        check_tokens(bundle.tokenizer(), golden)
         cosines["text"] = least_cosine(golden.text_vectors, run_graph(bundle.text_path, golden.tokens))
     for tower, cosine in cosines.items():
         if not cosine >= MIN_COSINE:
@@ -173,7 +175,7 @@ def run_graph(graph: Path | bytes, rows: npt.NDArray[Any]) -> Vectors:
 
 
 def _read(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every array of an npz file; sizes are looked at first, and nothing is unpickled."""
+    """Every array of an npz file; sizes are looked at before anything is unpacked; nothing is unpickled."""
     try:
         with zipfile.ZipFile(file) as archive:
             size = sum(item.file_size for item in archive.infolist())

@@ -24,39 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nearlight/v1/model.proto\x12\x0cnearlight.v1\"[\n\x07Scoring\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.nearlight.v1.ScoringKind\x12\x13\n\x0blogit_scale\x18\x02 \x01(\x02\x12\x12\n\nlogit_bias\x18\x03 \x01(\x02\"\xb7\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x18\n\x10max_batch_inputs\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x04\x12\x16\n\x0emax_text_bytes\x18\x05 \x01(\x04\x12\x19\n\x11max_payload_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fmax_query_limit\x18\x07 \x01(\r\x12\x19\n\x11max_batch_queries\x18\x08 \x01(\r\x12\x12\n\nmax_labels\x18\t \x01(\r\x12\x15\n\rmax_templates\x18\n \x01(\r\x12\x1c\n\x14max_stream_in_flight\x18\x0b \x01(\r\x12\x15\n\rimage_formats\x18\x0c \x03(\t\"_\n\x07Runtime\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x10\n\x08sessions\x18\x05 \x01(\r\"\xec\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x10\n\x08space_id\x18\x03 \x01(\t\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12#\n\x06towers\x18\x05 \x03(\x0e\x32\x13.nearlight.v1.Tower\x12\x10\n\x08image_px\x18\x06 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12$\n\x06limits\x18\x08 \x01(\x0b\x32\x14.nearlight.v1.Limits\x12&\n\x07scoring\x18\t \x01(\x0b\x32\x15.nearlight.v1.Scoring\x12&\n\x07runtime\x18\n \x01(\x0b\x32\x15.nearlight.v1.Runtime\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\'\n\x05state\x18\x0c \x01(\x0e\x32\x18.nearlight.v1.ModelState\x12\x12\n\nis_default\x18\r \x01(\x08\x12\x0f\n\x07licence\x18\x0e \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x0f \x01(\t\x12\x14\n\x0cmetrics_json\x18\x10 \x01(\x0c\x12\x16\n\x0eloaded_unix_ms\x18\x11 \x01(\x03\x12\x19\n\x11\x64\x65\x66\x61ult_templates\x18\x12 \x03(\t\x12\x1d\n\x15\x62undle_format_version\x18\x13 \x01(\r\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xab\x01\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.nearlight.v1.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rdefault_model\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.nearlight.v1.Limits\x12\x16\n\x0eserver_version\x18\x05 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"W\n\x10LoadModelRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x14\n\x0cmake_default\x18\x04 \x01(\x08\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse*?\n\x05Tower\x12\x15\n\x11TOWER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTOWER_IMAGE\x10\x01\x12\x0e\n\nTOWER_TEXT\x10\x02*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04*_\n\x0bScoringKind\x12\x1c\n\x18SCORING_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SCORING_KIND_SOFTMAX\x10\x01\x12\x18\n\x14SCORING_KIND_SIGMOID\x10\x02\x32\xbd\x02\n\x0cModelService\x12O\n\nListModels\x12\x1f.nearlight.v1.ListModelsRequest\x1a .nearlight.v1.ListModelsResponse\x12\x42\n\x08GetModel\x12\x1d.nearlight.v1.GetModelRequest\x1a\x17.nearlight.v1.ModelInfo\x12\x44\n\tLoadModel\x12\x1e.nearlight.v1.LoadModelRequest\x1a\x17.nearlight.v1.ModelInfo\x12R\n\x0bUnloadModel\x12 .nearlight.v1.UnloadModelRequest\x1a!.nearlight.v1.UnloadModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nearlight/v1/model.proto\x12\x0cnearlight.v1\"[\n\x07Scoring\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.nearlight.v1.ScoringKind\x12\x13\n\x0blogit_scale\x18\x02 \x01(\x02\x12\x12\n\nlogit_bias\x18\x03 \x01(\x02\"\xb7\x02\n\x06Limits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x04\x12\x18\n\x10max_batch_inputs\x18\x02 \x01(\r\x12\x17\n\x0fmax_image_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_image_pixels\x18\x04 \x01(\x04\x12\x16\n\x0emax_text_bytes\x18\x05 \x01(\x04\x12\x19\n\x11max_payload_bytes\x18\x06 \x01(\x04\x12\x17\n\x0fmax_query_limit\x18\x07 \x01(\r\x12\x19\n\x11max_batch_queries\x18\x08 \x01(\r\x12\x12\n\nmax_labels\x18\t \x01(\r\x12\x15\n\rmax_templates\x18\n \x01(\r\x12\x1c\n\x14max_stream_in_flight\x18\x0b \x01(\r\x12\x15\n\rimage_formats\x18\x0c \x03(\t\"r\n\x07Runtime\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0f\n\x07threads\x18\x04 \x01(\r\x12\x10\n\x08sessions\x18\x05 \x01(\r\x12\x11\n\tprecision\x18\x06 \x01(\t\"\xec\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61liases\x18\x02 \x03(\t\x12\x10\n\x08space_id\x18\x03 \x01(\t\x12\x0b\n\x03\x64im\x18\x04 \x01(\r\x12#\n\x06towers\x18\x05 \x03(\x0e\x32\x13.nearlight.v1.Tower\x12\x10\n\x08image_px\x18\x06 \x01(\r\x12\x16\n\x0e\x63ontext_length\x18\x07 \x01(\r\x12$\n\x06limits\x18\x08 \x01(\x0b\x32\x14.nearlight.v1.Limits\x12&\n\x07scoring\x18\t \x01(\x0b\x32\x15.nearlight.v1.Scoring\x12&\n\x07runtime\x18\n \x01(\x0b\x32\x15.nearlight.v1.Runtime\x12\x11\n\tprecision\x18\x0b \x01(\t\x12\'\n\x05state\x18\x0c \x01(\x0e\x32\x18.nearlight.v1.ModelState\x12\x12\n\nis_default\x18\r \x01(\x08\x12\x0f\n\x07licence\x18\x0e \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x0f \x01(\t\x12\x14\n\x0cmetrics_json\x18\x10 \x01(\x0c\x12\x16\n\x0eloaded_unix_ms\x18\x11 \x01(\x03\x12\x19\n\x11\x64\x65\x66\x61ult_templates\x18\x12 \x03(\t\x12\x1d\n\x15\x62undle_format_version\x18\x13 \x01(\r\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\xab\x01\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.nearlight.v1.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x15\n\rdefault_model\x18\x03 \x01(\t\x12$\n\x06limits\x18\x04 \x01(\x0b\x32\x14.nearlight.v1.Limits\x12\x16\n\x0eserver_version\x18\x05 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"W\n\x10LoadModelRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61liases\x18\x03 \x03(\t\x12\x14\n\x0cmake_default\x18\x04 \x01(\x08\"\"\n\x12UnloadModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse\"\xba\x01\n\x19UpdateModelAliasesRequest\x12\x45\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x34.nearlight.v1.UpdateModelAliasesRequest.AliasesEntry\x12\x0f\n\x07\x64\x65leted\x18\x02 \x03(\t\x12\x15\n\rdefault_model\x18\x03 \x01(\t\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x94\x01\n\x1aUpdateModelAliasesResponse\x12\x46\n\x07\x61liases\x18\x01 \x03(\x0b\x32\x35.nearlight.v1.UpdateModelAliasesResponse.AliasesEntry\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*?\n\x05Tower\x12\x15\n\x11TOWER_UNSPECIFIED\x10\x00\x12\x0f\n\x0bTOWER_IMAGE\x10\x01\x12\x0e\n\nTOWER_TEXT\x10\x02*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04*_\n\x0bScoringKind\x12\x1c\n\x18SCORING_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14SCORING_KIND_SOFTMAX\x10\x01\x12\x18\n\x14SCORING_KIND_SIGMOID\x10\x02\x32\xa6\x03\n\x0cModelService\x12O\n\nListModels\x12\x1f.nearlight.v1.ListModelsRequest\x1a .nearlight.v1.ListModelsResponse\x12\x42\n\x08GetModel\x12\x1d.nearlight.v1.GetModelRequest\x1a\x17.nearlight.v1.ModelInfo\x12\x44\n\tLoadModel\x12\x1e.nearlight.v1.LoadModelRequest\x1a\x17.nearlight.v1.ModelInfo\x12R\n\x0bUnloadModel\x12 .nearlight.v1.UnloadModelRequest\x1a!.nearlight.v1.UnloadModelResponse\x12g\n\x12UpdateModelAliases\x12\'.nearlight.v1.UpdateModelAliasesRequest\x1a(.nearlight.v1.UpdateModelAliasesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nearlight.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TOWER']._serialized_start=1456
-  _globals['_TOWER']._serialized_end=1519
-  _globals['_MODELSTATE']._serialized_start=1522
-  _globals['_MODELSTATE']._serialized_end=1661
-  _globals['_SCORINGKIND']._serialized_start=1663
-  _globals['_SCORINGKIND']._serialized_end=1758
+  _globals['_UPDATEMODELALIASESREQUEST_ALIASESENTRY']._loaded_options = None
+  _globals['_UPDATEMODELALIASESREQUEST_ALIASESENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEMODELALIASESRESPONSE_ALIASESENTRY']._loaded_options = None
+  _globals['_UPDATEMODELALIASESRESPONSE_ALIASESENTRY']._serialized_options = b'8\001'
+  _globals['_TOWER']._serialized_start=1815
+  _globals['_TOWER']._serialized_end=1878
+  _globals['_MODELSTATE']._serialized_start=1881
+  _globals['_MODELSTATE']._serialized_end=2020
+  _globals['_SCORINGKIND']._serialized_start=2022
+  _globals['_SCORINGKIND']._serialized_end=2117
   _globals['_SCORING']._serialized_start=42
   _globals['_SCORING']._serialized_end=133
   _globals['_LIMITS']._serialized_start=136
   _globals['_LIMITS']._serialized_end=447
   _globals['_RUNTIME']._serialized_start=449
-  _globals['_RUNTIME']._serialized_end=544
-  _globals['_MODELINFO']._serialized_start=547
-  _globals['_MODELINFO']._serialized_end=1039
-  _globals['_LISTMODELSREQUEST']._serialized_start=1041
-  _globals['_LISTMODELSREQUEST']._serialized_end=1099
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1102
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1273
-  _globals['_GETMODELREQUEST']._serialized_start=1275
-  _globals['_GETMODELREQUEST']._serialized_end=1306
-  _globals['_LOADMODELREQUEST']._serialized_start=1308
-  _globals['_LOADMODELREQUEST']._serialized_end=1395
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1397
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1431
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1433
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1454
-  _globals['_MODELSERVICE']._serialized_start=1761
-  _globals['_MODELSERVICE']._serialized_end=2078
+  _globals['_RUNTIME']._serialized_end=563
+  _globals['_MODELINFO']._serialized_start=566
+  _globals['_MODELINFO']._serialized_end=1058
+  _globals['_LISTMODELSREQUEST']._serialized_start=1060
+  _globals['_LISTMODELSREQUEST']._serialized_end=1118
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1121
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1292
+  _globals['_GETMODELREQUEST']._serialized_start=1294
+  _globals['_GETMODELREQUEST']._serialized_end=1325
+  _globals['_LOADMODELREQUEST']._serialized_start=1327
+  _globals['_LOADMODELREQUEST']._serialized_end=1414
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1416
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1450
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1452
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1473
+  _globals['_UPDATEMODELALIASESREQUEST']._serialized_start=1476
+  _globals['_UPDATEMODELALIASESREQUEST']._serialized_end=1662
+  _globals['_UPDATEMODELALIASESREQUEST_ALIASESENTRY']._serialized_start=1616
+  _globals['_UPDATEMODELALIASESREQUEST_ALIASESENTRY']._serialized_end=1662
+  _globals['_UPDATEMODELALIASESRESPONSE']._serialized_start=1665
+  _globals['_UPDATEMODELALIASESRESPONSE']._serialized_end=1813
+  _globals['_UPDATEMODELALIASESRESPONSE_ALIASESENTRY']._serialized_start=1616
+  _globals['_UPDATEMODELALIASESRESPONSE_ALIASESENTRY']._serialized_end=1662
+  _globals['_MODELSERVICE']._serialized_start=2120
+  _globals['_MODELSERVICE']._serialized_end=2542
 # @@protoc_insertion_point(module_scope)

@@ -76,18 +76,20 @@ class Limits(_message.Message):
     def __init__(self, max_message_bytes: _Optional[int] = ..., max_batch_inputs: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_payload_bytes: _Optional[int] = ..., max_query_limit: _Optional[int] = ..., max_batch_queries: _Optional[int] = ..., max_labels: _Optional[int] = ..., max_templates: _Optional[int] = ..., max_stream_in_flight: _Optional[int] = ..., image_formats: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Runtime(_message.Message):
-    __slots__ = ("provider", "device", "version", "threads", "sessions")
+    __slots__ = ("provider", "device", "version", "threads", "sessions", "precision")
     PROVIDER_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     provider: str
     device: str
     version: str
     threads: int
     sessions: int
-    def __init__(self, provider: _Optional[str] = ..., device: _Optional[str] = ..., version: _Optional[str] = ..., threads: _Optional[int] = ..., sessions: _Optional[int] = ...) -> None: ...
+    precision: str
+    def __init__(self, provider: _Optional[str] = ..., device: _Optional[str] = ..., version: _Optional[str] = ..., threads: _Optional[int] = ..., sessions: _Optional[int] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("name", "aliases", "space_id", "dim", "towers", "image_px", "context_length", "limits", "scoring", "runtime", "precision", "state", "is_default", "licence", "description", "metrics_json", "loaded_unix_ms", "default_templates", "bundle_format_version")
@@ -180,3 +182,33 @@ class UnloadModelRequest(_message.Message):
 class UnloadModelResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class UpdateModelAliasesRequest(_message.Message):
+    __slots__ = ("aliases", "deleted", "default_model")
+    class AliasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_MODEL_FIELD_NUMBER: _ClassVar[int]
+    aliases: _containers.ScalarMap[str, str]
+    deleted: _containers.RepeatedScalarFieldContainer[str]
+    default_model: str
+    def __init__(self, aliases: _Optional[_Mapping[str, str]] = ..., deleted: _Optional[_Iterable[str]] = ..., default_model: _Optional[str] = ...) -> None: ...
+
+class UpdateModelAliasesResponse(_message.Message):
+    __slots__ = ("aliases",)
+    class AliasesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    aliases: _containers.ScalarMap[str, str]
+    def __init__(self, aliases: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -55,6 +55,11 @@ class ModelServiceStub(object):
                 request_serializer=nearlight_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
                 response_deserializer=nearlight_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
                 _registered_method=True)
+        self.UpdateModelAliases = channel.unary_unary(
+                '/nearlight.v1.ModelService/UpdateModelAliases',
+                request_serializer=nearlight_dot_v1_dot_model__pb2.UpdateModelAliasesRequest.SerializeToString,
+                response_deserializer=nearlight_dot_v1_dot_model__pb2.UpdateModelAliasesResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -83,7 +88,15 @@ class ModelServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Takes a model out of service once its work in flight is done. Needs scope admin.
+        """Takes a model out of service: new calls no longer find it, those in flight finish, then its memory is given
+        back. Needs scope admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateModelAliases(self, request, context):
+        """Makes, moves and deletes aliases and names the default model, all in one step or nothing. Needs scope admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +124,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.UnloadModel,
                     request_deserializer=nearlight_dot_v1_dot_model__pb2.UnloadModelRequest.FromString,
                     response_serializer=nearlight_dot_v1_dot_model__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'UpdateModelAliases': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModelAliases,
+                    request_deserializer=nearlight_dot_v1_dot_model__pb2.UpdateModelAliasesRequest.FromString,
+                    response_serializer=nearlight_dot_v1_dot_model__pb2.UpdateModelAliasesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +240,33 @@ class ModelService(object):
             '/nearlight.v1.ModelService/UnloadModel',
             nearlight_dot_v1_dot_model__pb2.UnloadModelRequest.SerializeToString,
             nearlight_dot_v1_dot_model__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModelAliases(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearlight.v1.ModelService/UpdateModelAliases',
+            nearlight_dot_v1_dot_model__pb2.UpdateModelAliasesRequest.SerializeToString,
+            nearlight_dot_v1_dot_model__pb2.UpdateModelAliasesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nearlight.server.call import F32, Embedded, Lane, Row, Work
-from nearlight.server.engine import Encoder
 from nearlight.server.errors import ModelFailure
 from nearlight.server.log import get_logger
+from nearlight.server.runtimes.encoder import Encoder
 from nearlight.server.supervisor import Pulse
 
 log = get_logger(__name__)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from nearlight.server.batch import Batch, gathered, run, still_wanted, without_unwanted
 from nearlight.server.call import Call, Lane, Row, Work
 from nearlight.server.cost import CostModel
-from nearlight.server.engine import Encoder
 from nearlight.server.errors import ModelFailure, NotReady, ServerError
 from nearlight.server.expectation import Expectation
 from nearlight.server.lanes import INTERACTIVE_WEIGHT, LaneQueue
 from nearlight.server.metrics import observe
+from nearlight.server.runtimes.encoder import Encoder
 from nearlight.server.supervisor import Life, Pulse, Supervisor
 
 CLOSE_SECONDS = 10.0

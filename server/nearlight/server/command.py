@@ -28,9 +28,18 @@ def serve(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="Print the configuration and exit.")
     ] = False,
-    provider: Annotated[str | None, typer.Option(help="auto, cpu or cuda. Default: auto.")] = None,
+    provider: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt. Default: auto.")] = None,
     threads: Annotated[
         int | None, typer.Option(help="Engine threads per model tower. Default: all cores.")
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="tuned, auto, onnxruntime or openvino. Default: tuned (see `nearlight tune`)."),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or int8. Default: auto.")] = None,
+    model_folder: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder whose bundles `nearlight models load` may load; repeatable."),
     ] = None,
     drain_seconds: Annotated[
         float | None, typer.Option(help="Time for calls in flight to finish. Default: 30.")
@@ -82,9 +91,12 @@ def serve(
         "bundles": tuple(bundle) if bundle else None,
         "data_folder": data,
         "listen": listen,
+        "model_folders": tuple(model_folder) if model_folder else None,
         "drain_seconds": drain_seconds,
         "engine.provider": provider,
         "engine.threads": threads,
+        "engine.runtime": runtime,
+        "engine.precision": precision,
         "security.tls_cert_file": tls_cert,
         "security.tls_key_file": tls_key,
         "security.tls_client_ca_file": tls_client_ca,

@@ -90,8 +90,20 @@ class EngineConfig(_Section):
     """What runs the models.
 
     Args:
-        provider: "auto" takes CUDA where it works, else the CPU; "cuda" refuses to start without it.
-        threads: per ONNX Runtime session; 0: all cores of this process's cgroup and affinity.
+        provider: "auto" takes CUDA where it works, else the CPU; "cuda" and "tensorrt" refuse to start
+            without it.
+        runtime: on the CPU. "tuned": what `nearlight tune` found for the bundle on this machine, ONNX Runtime
+            in float32 where it was not asked. "auto": likewise, but where it was not asked every engine is
+            tried at the start, for seconds, and the fastest whose vectors hold runs.
+        precision: on the CPU; "auto": whatever the runtime is best at.
+        min_cosine: least cosine of a vector to ONNX Runtime's in float32, for engines of less precision.
+        threads: per engine; 0: all cores of this process's cgroup and affinity.
+        memory_arena: ONNX Runtime keeps freed memory for the next batch: faster; without it memory ebbs.
+        cuda_device: index of the GPU.
+        cuda_memory_mib: most GPU memory of one tower; 0: as much as there is.
+        cuda_graphs: capture a CUDA graph for each batch size.
+        cuda_tf32: multiply in TF32 on the GPU: faster, less exact.
+        tensorrt_cache: folder of TensorRT's engines, which take minutes to build.
         decode_threads: for decoding images and tokenising texts; 0: one more than cores, as each now and then
             waits for the interpreter.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
@@ -100,7 +112,16 @@ class EngineConfig(_Section):
         restart_seconds: before a stage that died or hung is begun anew; doubled while it keeps falling.
     """
 
-    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    runtime: Literal["tuned", "auto", "onnxruntime", "openvino"] = "tuned"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.999
+    memory_arena: bool = True
+    cuda_device: Annotated[int, Field(ge=0)] = 0
+    cuda_memory_mib: Annotated[int, Field(ge=0)] = 0
+    cuda_graphs: bool = True
+    cuda_tf32: bool = False
+    tensorrt_cache: Path | None = None
     threads: Annotated[int, Field(ge=0)] = 0
     decode_threads: Annotated[int, Field(ge=0)] = 0
     prototype_cache_entries: Count = 64
@@ -143,7 +164,9 @@ class ServerConfig(BaseSettings):
         data_folder: where collections live; made if missing.
         bundles: folders or names of models to serve, the first is the default; none: the bundle shipped with
             Nearlight.
-        drain_seconds: how long work in flight may go on after SIGTERM.
+        model_folders: LoadModel may load bundles from inside these, besides those named in `bundles` and
+            those shipped with Nearlight.
+        drain_seconds: how long work in flight may go on after SIGTERM, or after its model is unloaded.
         store_threads: threads that read and write collections.
     """
 
@@ -154,6 +177,7 @@ class ServerConfig(BaseSettings):
     listen: str = "127.0.0.1:50051"
     data_folder: Path = Path("nearlight-data")
     bundles: Annotated[tuple[str, ...], NoDecode] = ()
+    model_folders: Annotated[tuple[Path, ...], NoDecode] = ()
     drain_seconds: Seconds = 30.0
     store_threads: Count = 4
     limits: LimitsConfig = LimitsConfig()
@@ -166,7 +190,7 @@ class ServerConfig(BaseSettings):
     tracing: TracingConfig = TracingConfig()
     log: LogConfig = LogConfig()
 
-    @field_validator("bundles", mode="before")
+    @field_validator("bundles", "model_folders", mode="before")
     @classmethod
     def _split_bundles(cls, value: Any) -> Any:
         return split_commas(value)

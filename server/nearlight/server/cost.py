@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nearlight.server.call import Row
-from nearlight.server.engine import Encoder
 from nearlight.server.fair_queue import Shape
+from nearlight.server.runtimes.encoder import Encoder
 from nearlight.server.stopwatch import Stopwatch
 
 # Runs that a line is fitted to; older ones are forgotten.

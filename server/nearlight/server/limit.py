@@ -6,7 +6,6 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from nearlight.server.call import F32, Input, Prepared, Row, TowerKind
 from nearlight.server.config import ServerConfig
 from nearlight.server.config_layers import load_config
 from nearlight.server.decode import image_preparation, text_preparation
-from nearlight.server.engine import Encoder, OnnxEncoder
 from nearlight.server.errors import BundleUnusable
 from nearlight.server.models import image_limits
+from nearlight.server.runtimes.encoder import Engine
+from nearlight.server.tower_engine import open_tower_engine
 
 # Full batches prepared ahead of the engine.
 BATCHES_AHEAD = 2
@@ -44,29 +44,31 @@ class InProcessLimit:
         self._bundle = bundle
         self._config = config
         self._pool = ThreadPoolExecutor(config.engine.preparing_threads, thread_name_prefix="limit")
-        self._encoders: dict[TowerKind, Encoder] = {"image": self._open(bundle.image_path)}
-        manifest = bundle.manifest
+        manifest, image = bundle.manifest, open_tower_engine(bundle, "image", config)
+        self._encoders: dict[TowerKind, Engine] = {"image": image.encoder}
         self._prepare = {"image": image_preparation(manifest.towers.image.preprocess, image_limits(config))}
-        self._batch = {"image": config.batching.max_images, "text": config.batching.max_texts}
+        self._batch = {"image": image.max_batch}
         if bundle.text_path:
-            self._encoders["text"] = self._open(bundle.text_path)
+            text = open_tower_engine(bundle, "text", config)
+            self._encoders["text"], self._batch["text"] = text.encoder, text.max_batch
             self._prepare["text"] = text_preparation(
                 bundle.tokenizer(),
-                lengths=config.batching.text_lengths,
+                lengths=text.text_lengths,
                 max_bytes=config.limits.max_text_bytes,
             )
 
     def describe(self) -> dict[str, Any]:
         """What runs: for the record beside the figures."""
-        encoder = self._encoders["image"]
+        facts = self._encoders["image"].facts
         return {
             "bundle": self._bundle.manifest.name,
             "space_id": self._bundle.manifest.space_id,
-            "provider": getattr(encoder, "provider", type(encoder).__name__),
-            "engine_threads": self._config.engine.session_threads,
+            "provider": facts.provider,
+            "precision": facts.precision,
+            "engine_threads": facts.threads,
             "decode_threads": self._config.engine.preparing_threads,
             "batch_images": self._batch["image"],
-            "batch_texts": self._batch["text"],
+            "batch_texts": self._batch.get("text", 0),
         }
 
     def embed(self, inputs: Sequence[Raw]) -> F32:
@@ -136,19 +138,15 @@ class InProcessLimit:
         prepared: Prepared = self._prepare[kind](Input(kind, item, "input"))
         return kind, prepared.row
 
-    def _open(self, path: Path) -> Encoder:
-        engine = self._config.engine
-        return OnnxEncoder(
-            path, dim=self._bundle.manifest.dim, provider=engine.provider, threads=engine.session_threads
-        )
 
-
-def open_limit(bundle: str, *, threads: int = 0) -> InProcessLimit:
+def open_limit(bundle: str, *, threads: int = 0, provider: str = "", precision: str = "") -> InProcessLimit:
     """The limit of a bundle, with the settings that a server of this environment would have.
 
     Args:
         bundle: folder or name.
         threads: of the engine; 0: as a server here would take.
+        provider: that the server runs on, as it says; "": as a server here would take.
+        precision: of the server's arithmetic; "": likewise.
 
     Raises:
         BundleUnusable: there is none, or the engine refuses it.
@@ -157,7 +155,12 @@ def open_limit(bundle: str, *, threads: int = 0) -> InProcessLimit:
         opened = Bundle.open(find_bundle(bundle))
     except BundleError as error:
         raise BundleUnusable(str(error)) from error
-    return InProcessLimit(opened, load_config(None, {"engine": {"threads": threads}} if threads else {}))
+    engine: dict[str, object] = {"threads": threads} if threads else {}
+    if provider and precision:
+        # Exactly what the server runs, wherever it had it from.
+        runtime = "openvino" if provider == "OpenVINO" else "onnxruntime"
+        engine |= {"runtime": runtime, "precision": precision}
+    return InProcessLimit(opened, load_config(None, {"engine": engine} if engine else {}))
 
 
 def _kind(item: Raw) -> TowerKind:

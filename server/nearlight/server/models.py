@@ -5,23 +5,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from nearlight.bundle.errors import BundleError
 from nearlight.bundle.folder import Bundle
+from nearlight.bundle.golden import check_tokens, load_golden
 from nearlight.bundle.image import ImageLimits
 from nearlight.bundle.manifest import Manifest
 from nearlight.bundle.registry import find_bundle
+from nearlight.bundle.text import Tokenizer
 from nearlight.server.admission import Admission
 from nearlight.server.batcher import Batcher
 from nearlight.server.call import Input, Prepared, Route, TowerKind
 from nearlight.server.config import ServerConfig
 from nearlight.server.cost import CostModel, measure
-from nearlight.server.decode import image_preparation, text_preparation, text_widths
-from nearlight.server.engine import OnnxEncoder, warm_up
-from nearlight.server.errors import BundleUnusable, NotFound
+from nearlight.server.decode import image_preparation, text_preparation
+from nearlight.server.errors import BundleUnusable
+from nearlight.server.model_names import ModelNames
 from nearlight.server.patience import Patience
+from nearlight.server.runtimes.encoder import Engine
 from nearlight.server.supervisor import Supervisor
+from nearlight.server.tower_engine import TowerEngine, open_tower_engine
 
 
 class Tower:
@@ -42,10 +44,10 @@ class Tower:
     def __init__(
         self,
         name: str,
-        encoder: OnnxEncoder,
+        encoder: Engine,
         prepare: Callable[[Input], Prepared],
         *,
-        renew: Callable[[], OnnxEncoder],
+        renew: Callable[[], Engine],
         costs: CostModel,
         max_batch: int,
         queue_inputs: int,
@@ -71,7 +73,7 @@ class Tower:
             renew=renew,
             costs=costs,
             interactive_weight=interactive_weight,
-            shares_cores=encoder.shares_cores,
+            shares_cores=encoder.facts.shares_cores,
         )
         self.route = Route(
             prepare, self.batcher.put, expect=self.batcher.expect, give_up=self.batcher.give_up
@@ -84,9 +86,9 @@ class Tower:
         return self._bulk if patience.lane == "bulk" else self._calls
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadedModel:
-    """A bundle in service.
+    """A bundle in service. A call holds its model until it ends: see `Retirement`.
 
     Args:
         manifest: what the bundle says of itself.
@@ -120,14 +122,31 @@ class LoadedModel:
 
 
 class Models:
-    """The loaded models by name; the first added is the default. Empty while the server loads."""
+    """The loaded models by name and alias; the first added is the default. Empty while the server loads."""
 
     def __init__(self) -> None:
+        self.names = ModelNames()
         self._by_name: dict[str, LoadedModel] = {}
 
-    def add(self, model: LoadedModel) -> None:
-        """Put a model into service; its name must be free."""
+    def add(self, model: LoadedModel, aliases: Sequence[str] = (), *, make_default: bool = False) -> None:
+        """Put a model into service, point aliases to it, make it the default: all or nothing.
+
+        Raises:
+            AlreadyExists: its name is taken, or an alias is the name of a model.
+        """
+        self.names.check_free(model.name, aliases)
         self._by_name[model.name] = model
+        self.names.add(model.name, aliases, make_default=make_default)
+
+    def remove(self, name: str) -> LoadedModel:
+        """Take a model out of service; calls that hold it go on.
+
+        Raises:
+            NotFound: no model has this name.
+            NotPossible: it is the default and not the only one, or an alias points to it.
+        """
+        self.names.remove(name)
+        return self._by_name.pop(name)
 
     @property
     def default(self) -> LoadedModel:
@@ -136,28 +155,19 @@ class Models:
         Raises:
             NotFound: none is loaded.
         """
-        try:
-            return next(iter(self._by_name.values()))
-        except StopIteration:
-            raise NotFound("no model is loaded") from None
+        return self.get("")
 
     def get(self, name: str) -> LoadedModel:
-        """A model by name, the default for "".
+        """A model by name or alias, the default for "".
 
         Raises:
             NotFound: no such model.
         """
-        if not name:
-            return self.default
-        try:
-            return self._by_name[name]
-        except KeyError:
-            loaded = ", ".join(sorted(self._by_name))
-            raise NotFound(f"model {name!r} is not loaded; loaded: {loaded}") from None
+        return self._by_name[self.names.resolve(name)]
 
     def all(self) -> list[LoadedModel]:
         """Every model, by name."""
-        return [self._by_name[name] for name in sorted(self._by_name)]
+        return [model for _, model in sorted(self._by_name.items())]
 
     def of_space(self, space_id: str) -> LoadedModel | None:
         """A model whose vectors are of this space, or None."""
@@ -210,22 +220,14 @@ def image_limits(config: ServerConfig) -> ImageLimits:
 
 
 def _image_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> Tower:
-    tower = bundle.manifest.towers.image
-
-    def load() -> OnnxEncoder:
-        return _encoder(bundle, bundle.image_path, config)
-
-    encoder = load()
-    side = tower.preprocess.size_px
-    max_batch = config.batching.max_images
-    warm_up(encoder, [(n, side, side, 3) for n in sorted({1, max_batch})], np.uint8)
+    engine = open_tower_engine(bundle, "image", config)
     return Tower(
         f"{bundle.manifest.name}/image",
-        encoder,
-        image_preparation(tower.preprocess, image_limits(config)),
-        renew=load,
-        costs=measure(encoder, [(side, side, 3)], np.uint8, max_batch=max_batch),
-        max_batch=max_batch,
+        engine.encoder,
+        image_preparation(bundle.manifest.towers.image.preprocess, image_limits(config)),
+        renew=engine.reopen,
+        costs=_costs(engine),
+        max_batch=engine.max_batch,
         queue_inputs=config.limits.queue_inputs,
         interactive_weight=config.batching.interactive_weight,
         supervisor=supervisor,
@@ -233,38 +235,35 @@ def _image_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -
 
 
 def _text_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> Tower:
-    tower, path = bundle.manifest.towers.text, bundle.text_path
-    assert tower is not None
-    assert path is not None
-
-    def load() -> OnnxEncoder:
-        return _encoder(bundle, path, config)
-
-    encoder = load()
-    max_batch = config.batching.max_texts
-    widths = text_widths(tower, config.batching.text_lengths)
-    warm_up(encoder, [(n, width) for width in widths for n in sorted({1, max_batch})], np.int64)
+    engine = open_tower_engine(bundle, "text", config)
     return Tower(
         f"{bundle.manifest.name}/text",
-        encoder,
+        engine.encoder,
         text_preparation(
-            bundle.tokenizer(),
-            lengths=config.batching.text_lengths,
+            _tokenizer(bundle),
+            lengths=engine.text_lengths,
             max_bytes=config.limits.max_text_bytes,
         ),
-        renew=load,
-        costs=measure(encoder, [(width,) for width in widths], np.int64, max_batch=max_batch),
-        max_batch=max_batch,
+        renew=engine.reopen,
+        costs=_costs(engine),
+        max_batch=engine.max_batch,
         queue_inputs=config.limits.queue_inputs,
         interactive_weight=config.batching.interactive_weight,
         supervisor=supervisor,
     )
 
 
-def _encoder(bundle: Bundle, path: Path, config: ServerConfig) -> OnnxEncoder:
-    return OnnxEncoder(
-        path,
-        dim=bundle.manifest.dim,
-        provider=config.engine.provider,
-        threads=config.engine.session_threads,
-    )
+def _costs(engine: TowerEngine) -> CostModel:
+    graph = engine.graph
+    return measure(engine.encoder, graph.row_shapes, graph.dtype, max_batch=engine.max_batch)
+
+
+def _tokenizer(bundle: Bundle) -> Tokenizer:
+    """The bundle's tokenizer, seen to make the same tokens here as where the bundle was written."""
+    try:
+        tokenizer, golden = bundle.tokenizer(), load_golden(bundle)
+        if golden:
+            check_tokens(tokenizer, golden)
+    except BundleError as error:
+        raise BundleUnusable(f"{bundle.path}: {error}") from error
+    return tokenizer

@@ -25,6 +25,7 @@ from nearlight.server.log import get_logger
 from nearlight.server.maintenance_service import MaintenanceService
 from nearlight.server.metrics.endpoint import MetricsEndpoint
 from nearlight.server.metrics.state import State
+from nearlight.server.model_loader import ModelLoader
 from nearlight.server.model_service import ModelService
 from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
@@ -131,6 +132,17 @@ class Server:
         """Names of the models in service."""
         return [model.name for model in self._models.all()]
 
+    def _loader(self) -> ModelLoader:
+        """Loads models while the server runs, from the folders that the configuration names."""
+        config = self._config
+        folders = [*config.model_folders, *(Path(bundle) for bundle in config.bundles)]
+        return ModelLoader(
+            self._models,
+            lambda bundle: load_model(bundle, config, self._supervisor),
+            folders,
+            config.drain_seconds,
+        )
+
     def _load(self, bundles: list[Bundle]) -> None:
         for bundle in bundles:
             self._models.add(load_model(bundle, self._config, self._supervisor))
@@ -144,7 +156,7 @@ class Server:
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = [
             (embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding),
-            (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits)),
+            (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits, self._loader())),
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
             (point_pb2_grpc.add_PointServiceServicer_to_server, points),
             (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, MaintenanceService(catalog)),

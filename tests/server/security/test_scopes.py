@@ -26,6 +26,7 @@ READ = {
     "QueryGroups",
     "FindDuplicates",
 }
+ADMIN = {"LoadModel", "UnloadModel", "UpdateModelAliases"}
 WRITE = {
     "PutLabelSet",
     "DeleteLabelSet",
@@ -49,7 +50,7 @@ def test_every_method_of_the_wire_has_the_scope_written_here() -> None:
         for service in file.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 expected = Scope.READ if method.name in READ else Scope.WRITE
-                if service.name == "MaintenanceService" or method.name in ("LoadModel", "UnloadModel"):
+                if service.name == "MaintenanceService" or method.name in ADMIN:
                     expected = Scope.ADMIN
                 assert method.name in READ | WRITE or expected is Scope.ADMIN
                 assert SCOPES[f"/nearlight.v1.{service.name}/{method.name}"] is expected, method.full_name

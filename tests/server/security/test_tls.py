@@ -7,9 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from typer.testing import CliRunner
 
 from nearlight.client import Client, Connection, NotReady, RetryPolicy, Tls
-from nearlight.client.commands.models import models
+from nearlight.client.commands.models import app as models_app
 from nearlight.server.config import ServerConfig
 from nearlight.server.config_security import SecurityConfig
 from nearlight.server.errors import ConfigError
@@ -76,7 +77,6 @@ def test_mutual_tls_lets_in_only_what_the_authority_signed(
     config_of: Callable[..., ServerConfig],
     authority: Any,
     stranger: Any,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     certificate, key = authority.sign("server").write(tmp_path, "server")
     ca = tmp_path / "ca.pem"
@@ -97,8 +97,9 @@ def test_mutual_tls_lets_in_only_what_the_authority_signed(
             names_seen(server.address, Tls(ca=ca, **own))
         cert, key = authority.sign("bob").write(tmp_path, "bob")
         address = server.address.replace("127.0.0.1", "localhost")
-        models(address, tls_ca=ca, tls_cert=cert, tls_key=key, as_json=True)
-        assert '"name": "tiny"' in capsys.readouterr().out
+        files = ("--tls-ca", str(ca), "--tls-cert", str(cert), "--tls-key", str(key))
+        shown = CliRunner().invoke(models_app, ["--server", address, *files, "--json"])
+        assert '"name": "tiny"' in shown.stdout
 
 
 def test_files_that_do_not_belong_together_are_refused_at_the_start(tmp_path: Path, authority: Any) -> None:

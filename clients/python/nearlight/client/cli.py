@@ -22,13 +22,14 @@ SUMMARIES = {
     "classify": "Label images with any words.",
     "embed": "Turn images and texts into vectors, saved as .npy.",
     "collections": "List, show, create and delete collections.",
-    "models": "List the models a server has loaded.",
+    "models": "List the models a server has loaded; load, unload and alias them.",
     "doctor": "Check a data folder: the database's pages, every point, vector and index of every collection.",
     "bench": "Measure a server under load, next to what the machine does without it.",
     "stats": "Watch a server at work: rates, latencies, batches, queues, memory.",
     "token": "Make the bearer tokens that a server lets in.",
     "train": "Train an encoder.",
     "evaluate": "Measure a run or a bundle: zero-shot accuracy, or retrieval both ways.",
+    "tune": "Find the fastest way to run a model on this machine; `nearlight serve` then uses it.",
     "export": "Turn a trained or public model into a bundle, after proving that both give the same vectors.",
     "bundle": "Look at, verify and list models on disk.",
 }
@@ -37,6 +38,7 @@ SUMMARIES = {
 EXTRAS = {
     "bundle": "bundle",
     "demo": "demo",
+    "models": "List the models a server has loaded; load, unload and alias them.",
     "doctor": "server",
     "evaluate": "train",
     "export": "export",
@@ -44,6 +46,7 @@ EXTRAS = {
     "serve": "server",
     "token": "server",
     "train": "train",
+    "tune": "server",
 }
 
 

@@ -305,6 +305,8 @@ def model_from_wire(message: model_pb2.ModelInfo) -> ModelInfo:
         context_length=message.context_length,
         precision=message.precision,
         provider=message.runtime.provider,
+        runtime_precision=message.runtime.precision,
+        aliases=tuple(message.aliases),
         scoring="sigmoid" if sigmoid else "softmax",
         logit_scale=message.scoring.logit_scale,
         logit_bias=message.scoring.logit_bias,

@@ -52,6 +52,16 @@ CLASSIFY = Method(_E + "Classify", embedding_pb2.ClassifyRequest, embedding_pb2.
 
 LIST_MODELS = Method(_M + "ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)
 GET_MODEL = Method(_M + "GetModel", model_pb2.GetModelRequest, model_pb2.ModelInfo)
+LOAD_MODEL = Method(_M + "LoadModel", model_pb2.LoadModelRequest, model_pb2.ModelInfo, repeatable=False)
+UNLOAD_MODEL = Method(
+    _M + "UnloadModel", model_pb2.UnloadModelRequest, model_pb2.UnloadModelResponse, repeatable=False
+)
+UPDATE_MODEL_ALIASES = Method(
+    _M + "UpdateModelAliases",
+    model_pb2.UpdateModelAliasesRequest,
+    model_pb2.UpdateModelAliasesResponse,
+    repeatable=False,
+)
 
 CREATE_COLLECTION = Method(
     _C + "CreateCollection",

@@ -9,11 +9,13 @@ from typing import Any, Self, Unpack
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
 from nearlight.client import maintenance as maintenance_plans
+from nearlight.client import models as model_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
 from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
@@ -75,6 +77,18 @@ class Client:
     def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """Returns one model by name or alias; "" means the default model."""
         return self._caller.run(embedding_plans.model(name), timeout)
+
+    def load_model(self, bundle: str, **options: Unpack[LoadModelOptions]) -> ModelInfo:
+        """Loads a bundle from the server's disk; on return it is in service; see LoadModelOptions."""
+        return self._caller.run(model_plans.load_model(bundle, options), model_plans.patience(options))
+
+    def unload_model(self, name: str, **options: Unpack[UnloadModelOptions]) -> None:
+        """Takes a model out of service; returns when calls in flight are done and its memory is free."""
+        self._caller.run(model_plans.unload_model(name), model_plans.patience(options))
+
+    def update_model_aliases(self, **changes: Unpack[AliasChanges]) -> dict[str, str]:
+        """Changes aliases and the default model, all or nothing; returns every alias there is then."""
+        return self._caller.run(model_plans.update_model_aliases(changes), changes.get("timeout"))
 
     def embed(self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None) -> Embeddings:
         """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""

@@ -287,6 +287,8 @@ class ModelInfo:
     metrics: dict[str, Any]
     limits: Limits
     threads: int = 0
+    runtime_precision: str = ""
+    aliases: tuple[str, ...] = ()
 
 
 def describe(source: object) -> str:

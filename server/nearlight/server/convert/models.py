@@ -1,6 +1,6 @@
 """Models and limits on the wire."""
 
-import onnxruntime
+from collections.abc import Sequence
 
 from nearlight.bundle.image import ImageLimits
 from nearlight.bundle.manifest import Scoring
@@ -32,13 +32,16 @@ def limits_message(limits: LimitsConfig) -> model_pb2.Limits:
     )
 
 
-def model_message(model: LoadedModel, limits: LimitsConfig, *, is_default: bool) -> model_pb2.ModelInfo:
+def model_message(
+    model: LoadedModel, limits: LimitsConfig, *, is_default: bool, aliases: Sequence[str]
+) -> model_pb2.ModelInfo:
     """A loaded model."""
     manifest = model.manifest
     text = manifest.towers.text
-    encoder = model.towers["image"].encoder
+    engine = model.towers["image"].encoder.facts
     return model_pb2.ModelInfo(
         name=model.name,
+        aliases=aliases,
         space_id=model.space_id,
         dim=manifest.dim,
         towers=[_TOWERS[kind] for kind in ("image", "text") if kind in model.towers],
@@ -47,11 +50,12 @@ def model_message(model: LoadedModel, limits: LimitsConfig, *, is_default: bool)
         limits=limits_message(limits),
         scoring=_scoring_message(manifest.scoring) if manifest.scoring else None,
         runtime=model_pb2.Runtime(
-            provider=encoder.provider,
-            device="cpu" if encoder.provider == "CPUExecutionProvider" else "cuda:0",
-            version=f"onnxruntime {onnxruntime.__version__}",
-            threads=encoder.threads,
+            provider=engine.provider,
+            device=engine.device,
+            version=engine.version,
+            threads=engine.threads,
             sessions=1,
+            precision=engine.precision,
         ),
         precision=manifest.precision,
         state=model_pb2.MODEL_STATE_READY if model.is_alive else model_pb2.MODEL_STATE_FAILED,

@@ -63,8 +63,8 @@ def _models(models: list[LoadedModel]) -> Metric:
         "nearlight_model", "1 while the model works.", labels=["model", "precision", "provider"]
     )
     for model in models:
-        provider = model.towers["image"].encoder.provider
-        family.add_metric([model.name, model.manifest.precision, provider], float(model.is_alive))
+        engine = model.towers["image"].encoder.facts
+        family.add_metric([model.name, engine.precision, engine.provider], float(model.is_alive))
     return family
 
 

@@ -36,7 +36,7 @@ _READS = ("Get", "List", "Embed", "Classify", "Scroll", "Count", "Query", "FindD
 
 
 def _scope_of(service: str, method: str) -> Scope:
-    if service == "MaintenanceService":
+    if service == "MaintenanceService" or method == "UpdateModelAliases":
         return Scope.ADMIN
     if method.startswith(_READS):
         return Scope.READ

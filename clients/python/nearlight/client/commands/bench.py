@@ -157,7 +157,9 @@ def open_limit(bundle: str, info: ModelInfo) -> Limit | None:
         note("without the limit of this machine: the server's packages are not installed here")
         return None
     try:
-        machine: Limit = entry.load()(bundle, threads=info.threads)
+        machine: Limit = entry.load()(
+            bundle, threads=info.threads, provider=info.provider, precision=info.runtime_precision
+        )
     except Exception as error:
         note(f"without the limit of this machine: {error}")
         return None

@@ -1,0 +1,1 @@
+"""What runs a model's graphs: ONNX Runtime (CPU, CUDA, TensorRT) and OpenVINO, behind one protocol."""

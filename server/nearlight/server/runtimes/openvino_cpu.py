@@ -1,0 +1,135 @@
+"""OpenVINO on the CPU: bf16 where the processor multiplies it, and int8 whose rows stay independent."""
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nearlight.server.call import F32, Row
+from nearlight.server.errors import BundleUnusable
+from nearlight.server.runtimes.encoder import EngineFacts, Precision, check_dim
+
+_INT8_MAX = 127
+# Group sizes that the plugin takes are multiples of a vector register's width.
+_LEAST_GROUP = 32
+
+
+def is_installed() -> bool:
+    """Whether the extra `openvino` is."""
+    return find_spec("openvino") is not None
+
+
+def precisions() -> list[Precision]:
+    """What this processor can do under OpenVINO; empty where it is not installed."""
+    if not is_installed():
+        return []
+    import openvino
+
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["fp32", *(["bf16"] if "BF16" in able else []), *(["int8"] if "INT8" in able else [])]  # type: ignore[list-item]
+
+
+class OpenVinoEncoder:
+    """One compiled model and one request of OpenVINO.
+
+    Args:
+        path: the ONNX graph.
+        dim: what the manifest promises.
+        threads: inside one run.
+        precision: of the arithmetic; "int8" is for the matrices, the rest is bf16 or fp32.
+
+    Raises:
+        BundleUnusable: OpenVINO is not installed, or refuses the graph, the dim or the precision.
+    """
+
+    def __init__(self, path: Path, *, dim: int, threads: int, precision: Precision) -> None:
+        self.dim = dim
+        able = precisions()
+        if precision not in able:
+            raise BundleUnusable(_cannot(precision, able))
+        import openvino
+
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            group = _quantise_matrices(model) if precision == "int8" else 0
+            compiled = core.compile_model(model, "CPU", _settings(precision, able, threads, group))
+        except Exception as error:  # OpenVINO raises RuntimeError with a page of its own source
+            raise BundleUnusable(f"OpenVINO cannot load {path}: {str(error).strip()[-300:]}") from error
+        shape = [len_.get_length() if len_.is_static else None for len_ in compiled.output(0).partial_shape]
+        check_dim(path, shape, dim)
+        self._request = compiled.create_infer_request()
+        self.facts = EngineFacts(
+            provider="OpenVINO",
+            device="cpu",
+            version=f"openvino {openvino.__version__.split('-')[0]}",
+            precision=precision,
+            threads=threads,
+        )
+
+    def encode(self, rows: Row) -> F32:
+        """Unit vectors of a batch, see `Encoder.encode`."""
+        found = self._request.infer({0: np.ascontiguousarray(rows)}, share_inputs=True, share_outputs=True)
+        # A copy: the output is the request's own memory, which the next run will overwrite.
+        vectors: F32 = np.array(found[0], np.float32)  # (B, D)
+        return vectors
+
+
+def _cannot(precision: Precision, able: list[Precision]) -> str:
+    if not able:
+        return "runtime is openvino, which is not installed: pip install 'nearlight[openvino]'"
+    return f"precision is {precision}; OpenVINO on this processor can do {', '.join(able)}"
+
+
+def _settings(precision: Precision, able: list[Precision], threads: int, group: int) -> dict[str, str]:
+    reduced = "bf16" if "bf16" in able else "f32"
+    return {
+        "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else reduced,
+        "INFERENCE_NUM_THREADS": str(threads),
+        # One batch at a time, by all threads: the batcher makes the batches.
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": "1",
+        # Decoders and a second model share these cores.
+        "ENABLE_CPU_PINNING": "NO",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(group),
+    }
+
+
+def _quantise_matrices(model: Any) -> int:
+    """Store every constant matrix as int8 with one scale for each of its outputs.
+
+    OpenVINO then quantises activations as they come, in groups of so many numbers of one row: unlike a scale
+    for the whole batch, no row's result depends on its neighbours.
+
+    Returns:
+        Size of a group; it divides every row.
+    """
+    from openvino import opset13
+
+    group = 0
+    for node in model.get_ordered_ops():
+        matrix = _constant_matrix(node)
+        if matrix is None:
+            continue
+        inner = 1 if node.get_attributes()["transpose_b"] else 0
+        scale = np.abs(matrix).max(axis=inner, keepdims=True) / _INT8_MAX
+        scale = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
+        stored = np.clip(np.round(matrix / scale), -_INT8_MAX, _INT8_MAX).astype(np.int8)
+        numbers = opset13.convert(opset13.constant(stored), "f32")
+        node.input(1).replace_source_output(opset13.multiply(numbers, opset13.constant(scale)).output(0))
+        group = math.gcd(group, matrix.shape[inner])
+    return max(group, _LEAST_GROUP)
+
+
+def _constant_matrix(node: Any) -> Any:
+    """The constant (K, N) or (N, K) that a product multiplies by, in float32, or None."""
+    if node.get_type_name() != "MatMul":
+        return None
+    source = node.input_value(1).get_node()
+    if source.get_type_name() == "Convert":  # half-precision weights of an fp16 bundle
+        source = source.input_value(0).get_node()
+    if source.get_type_name() != "Constant" or len(source.get_output_shape(0)) != 2:
+        return None
+    return np.asarray(source.data, np.float32)
