@@ -38,7 +38,6 @@ SUMMARIES = {
 EXTRAS = {
     "bundle": "bundle",
     "demo": "demo",
-    "models": "List the models a server has loaded; load, unload and alias them.",
     "doctor": "server",
     "evaluate": "train",
     "export": "export",
