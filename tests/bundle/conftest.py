@@ -37,6 +37,12 @@ def manifest_of(**changes: object) -> Manifest:
     return Manifest.model_validate({**fields, **changes})
 
 
+@pytest.fixture(autouse=True)
+def no_library(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests never see the bundles of whoever runs them."""
+    monkeypatch.setenv("NEARLIGHT_BUNDLES", str(tmp_path_factory.getbasetemp() / "no-library"))
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return write_bundle(tmp_path / "hand-made", manifest_of(), FILES)

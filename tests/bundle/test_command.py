@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from nearlight.bundle import registry
 from nearlight.bundle.command import app
-from nearlight.bundle.folder import Bundle
+from nearlight.bundle.folder import Bundle, write_bundle
+from tests.bundle.conftest import FILES, manifest_of
 
 
 def run(*arguments: object, code: int = 0) -> tuple[str, str]:
@@ -101,7 +102,50 @@ def test_list_shows_the_broken_ones(bundle: Bundle) -> None:
     assert "error: no folder" in run("list", folder / "absent", code=1)[1]
 
 
-@pytest.mark.parametrize("command", ["info", "verify", "list"])
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NEARLIGHT_BUNDLES", str(tmp_path / "library"))
+    return tmp_path / "library"
+
+
+def test_a_bundle_goes_round(bundle: Bundle, own: Path, tmp_path: Path) -> None:
+    """Pulled from a folder, found by name, pushed to a share, pulled again, removed."""
+    pulled = json.loads(run("pull", bundle.path, "--name", "vit", "--json")[0])
+    assert pulled["name"] == "vit"
+    assert pulled["path"] == str(own / "vit" / pulled["version"])
+    assert json.loads(run("info", "vit", "--json")[0])["space_id"] == bundle.manifest.space_id
+    assert f"vit@{pulled['version']}" in run("list")[0]
+    run("push", "vit", tmp_path / "share" / "vit")
+    assert Bundle.open(tmp_path / "share" / "vit").manifest == bundle.manifest
+    assert run("pull", tmp_path / "share" / "vit", "--name", "vit")[0].startswith(
+        f"vit@{pulled['version']}: "
+    )
+    assert "removed vit@" in run("rm", f"vit@{pulled['version'][:5]}")[0]
+    assert "no bundle 'vit'" in run("rm", "vit", code=1)[1]
+    assert bundle.path.is_dir()
+
+
+def test_removing_several_needs_a_word(bundle: Bundle, own: Path, tmp_path: Path) -> None:
+    run("pull", bundle.path)
+    other = write_bundle(tmp_path / "other", manifest_of(description="another"), FILES)
+    run("pull", other.path)
+    assert "has 2 versions" in run("rm", "hand-made", code=1)[1]
+    assert run("rm", "hand-made", "--all")[0].count("removed") == 2
+    assert list(own.iterdir()) == []
+
+
+def test_pull_and_push_that_fail(bundle: Bundle, own: Path, tmp_path: Path) -> None:
+    assert "no such folder" in run("pull", tmp_path / "absent", code=1)[1]
+    assert "exists already" in run("push", bundle.path, bundle.path, code=1)[1]
+    assert "is not hf:OWNER/NAME" in run("pull", "hf:nobody", code=1)[1]
+    (bundle.path / "image.onnx").write_bytes(b"altered")
+    assert "image.onnx is altered" in run("pull", bundle.path, code=1)[1]
+    assert "image.onnx is altered" in run("push", bundle.path, tmp_path / "out", code=1)[1]
+    assert not own.exists()
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "list", "pull", "push", "rm"])
 def test_help_has_examples(command: str) -> None:
     assert f"nearlight bundle {command}" in run(command, "--help")[0]
 
@@ -114,7 +158,7 @@ def test_the_command_is_cheap_to_import() -> None:
 
 
 def test_the_room_needs_no_torch_nor_onnx() -> None:
-    names = "checksums clip_bpe command errors folder golden image manifest prompts registry text"
+    names = "checksums clip_bpe command errors folder golden image manifest prompts registry remote text"
     code = (
         "import sys, importlib;"
         f"[importlib.import_module('nearlight.bundle.' + n) for n in '{names}'.split()];"

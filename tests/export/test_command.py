@@ -55,11 +55,19 @@ def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None
     [
         (["nowhere"], "nowhere"),
         (["open_clip:ViT-B-32"], "names no weights; write open_clip:ViT-B-32:FILE"),
-        (["open_clip:"], "names no weights; write open_clip:ARCH:FILE"),
+        (
+            ["open_clip:"],
+            "names no weights; write open_clip:ARCH:FILE, open_clip:ARCH:TAG or open_clip:ARCH:random",
+        ),
         (["open_clip:ViT-B-99:random"], "open_clip has no architecture 'ViT-B-99'"),
         (["open_clip:ViT-B-32:absent.pt"], "no weights at absent.pt"),
-        (["nowhere", "--precision", "int4"], "--precision is 'int4'; it must be one of fp32, fp16"),
+        (["nowhere", "--precision", "int4"], "--precision is 'int4'; it must be one of fp32, fp16, int8"),
         (["nowhere", "--card", "absent.md"], "absent.md"),
+        (["nowhere", "--weights", "w.pt"], "--weights w.pt must end in .safetensors"),
+        (["nowhere", "--min-cosine", "2"], "min_cosine is 2.0; it must be 0 to 1"),
+        (["timm:nothing_at_all"], "timm has no model 'nothing_at_all'"),
+        (["onnx:nowhere"], "no folder nowhere"),
+        (["hf:nobody"], "is not hf:OWNER/NAME"),
     ],
 )
 def test_one_clear_line_for_each_mistake(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -68,6 +76,14 @@ def test_one_clear_line_for_each_mistake(arguments: list[str], message: str, tmp
     last = stderr.splitlines()[-1]
     assert last.startswith("error: ")
     assert message in last
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_writes_nothing(run: Path, tmp_path: Path) -> None:
+    said = json.loads(run_export(run, "--out", tmp_path / "out", "--dry-run", "--json")[0])
+    assert (said["dim"], said["image_px"], said["context_length"]) == (48, 32, 16)
+    assert said["image_bytes"] > 0
+    assert "nothing is written" in run_export(run, "--out", tmp_path / "out", "--dry-run")[0]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from nearlight.export import onnx_writer
 from nearlight.export.errors import GraphError
-from nearlight.export.onnx_writer import Input, write_onnx
+from nearlight.export.onnx_writer import Input, with_half_weights, write_onnx
 
 ROWS = Input("pixels", torch.zeros(2, 4), {0: "batch"})
 
@@ -59,7 +59,7 @@ def test_weights_beyond_half_precision_stay_exact() -> None:
     with torch.no_grad():
         layer.weight[0, 0] = 1e6
     session = onnxruntime.InferenceSession(
-        write_onnx(layer, ROWS, 4, half=True), providers=["CPUExecutionProvider"]
+        with_half_weights(write_onnx(layer, ROWS, 4)), providers=["CPUExecutionProvider"]
     )
     row = np.ones((1, 4), np.float32)
     expected = layer(torch.from_numpy(row)).detach().numpy()

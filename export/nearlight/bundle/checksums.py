@@ -57,7 +57,7 @@ def compute_space_id(dim: int, towers: Towers, digests: Mapping[str, str]) -> st
         "normalisation": "l2",
         "image": {
             "graph": digests[towers.image.file],
-            "preprocess": towers.image.preprocess.model_dump(mode="json"),
+            "preprocess": towers.image.preprocess.model_dump(mode="json", exclude_none=True),
         },
     }
     if towers.text is not None:

@@ -1,4 +1,4 @@
-"""`nearlight bundle`: look at, check and list models on disk. Imports little until a command runs."""
+"""`nearlight bundle`: look at, check, list, pull, push and remove models. Light until a command runs."""
 
 import json
 from collections.abc import Iterator
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="bundle",
-    help="Look at, verify and list models on disk.",
+    help="Look at, verify, list, pull, push and remove models on disk.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
 )
 
 Where = Annotated[
-    str, typer.Argument(metavar="PATH_OR_NAME", help="Folder of a bundle, or the name of a packaged one.")
+    str,
+    typer.Argument(
+        metavar="PATH_OR_NAME",
+        help="Folder of a bundle, a name of your library (NAME or NAME@VERSION), or of a packaged one.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -73,7 +77,7 @@ def verify(where: Where, as_json: AsJson = False) -> None:
 @app.command("list")
 def list_bundles(
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder of bundles; default: the packaged ones.")
+        Path | None, typer.Argument(help="A folder of bundles; default: your library and the packaged ones.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -86,21 +90,21 @@ def list_bundles(
     """
     from nearlight.bundle.errors import BundleError
     from nearlight.bundle.folder import Bundle
-    from nearlight.bundle.registry import packaged_bundles
+    from nearlight.bundle.registry import entries, packaged_bundles
 
     if folder is not None and not folder.is_dir():
         _fail(f"no folder {folder}")
-    places = (
-        packaged_bundles()
-        if folder is None
-        else sorted(place.parent for place in folder.glob("*/manifest.json"))
-    )
+    if folder is None:
+        own = [(f"{entry.name}@{entry.version}", entry.path) for entry in entries()]
+        places = [*own, *((place.name, place) for place in packaged_bundles())]
+    else:
+        places = [(file.parent.name, file.parent) for file in sorted(folder.glob("*/manifest.json"))]
     found: list[dict[str, Any]] = []
-    for place in places:
+    for label, place in places:
         try:
-            found.append(_facts(Bundle.open(place, verify=False)))
+            found.append({"label": label, **_facts(Bundle.open(place, verify=False))})
         except BundleError as error:
-            found.append({"path": str(place), "name": place.name, "error": str(error)})
+            found.append({"label": label, "path": str(place), "name": place.name, "error": str(error)})
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -108,6 +112,89 @@ def list_bundles(
         typer.echo("no bundles found", err=True)
     for facts in found:
         typer.echo(_listed(facts))
+
+
+@app.command()
+def pull(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder of a bundle, or hf:REPO[@REVISION] on the hub.")
+    ],
+    name: Annotated[str | None, typer.Option(help="Name in your library; default: the bundle's own.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a bundle and put it into your library, where `nearlight serve --bundle NAME` finds it.
+
+    **Examples**
+
+    - `nearlight bundle pull /mnt/share/vit-b-32`
+    - `nearlight bundle pull hf:someone/vit-b-32-nearlight@main --name vit-b-32`
+    """
+    from nearlight.bundle.registry import add
+    from nearlight.bundle.remote import REMOTE, fetched
+
+    with _one_line_errors():
+        if source.startswith(REMOTE):
+            with fetched(source) as folder:
+                entry = add(folder, name)
+        else:
+            entry = add(Path(source), name)
+    facts = {"name": entry.name, "version": entry.version, "path": str(entry.path)}
+    typer.echo(json.dumps(facts, indent=2) if as_json else f"{entry.name}@{entry.version}: {entry.path}")
+
+
+@app.command()
+def push(
+    where: Where,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="A folder to make, or hf:REPO on the hub.")],
+) -> None:
+    """Verify a bundle and hand it out: to a folder (a share, a USB disk) or to a repository on the hub.
+
+    The hub's token is taken from where `hf auth login` puts it, or from HF_TOKEN.
+
+    **Examples**
+
+    - `nearlight bundle push vit-b-32 /mnt/share/vit-b-32`
+    - `nearlight bundle push vit-b-32 hf:me/vit-b-32-nearlight`
+    """
+    from nearlight.bundle.folder import copy_bundle
+    from nearlight.bundle.remote import REMOTE, upload
+
+    with _one_line_errors():
+        bundle = _opened(where)
+        if target.startswith(REMOTE):
+            typer.echo(f"{bundle.manifest.name}: {upload(bundle, target)}")
+        else:
+            typer.echo(f"{bundle.manifest.name}: {copy_bundle(bundle, Path(target)).path}")
+
+
+@app.command()
+def rm(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="NAME or NAME@VERSION of your library.", show_default=False)
+    ],
+    every: Annotated[bool, typer.Option("--all", help="Every version of NAME.")] = False,
+) -> None:
+    """Remove a bundle from your library. Packaged bundles and other folders are never removed.
+
+    **Examples**
+
+    - `nearlight bundle rm vit-b-32`
+    - `nearlight bundle rm vit-b-32@3f2a`
+    """
+    from nearlight.bundle.registry import library, matching, remove
+
+    with _one_line_errors():
+        found = matching(name)
+        if not found:
+            _fail(f"no bundle {name!r} in {library()}")
+        if len(found) > 1 and not every:
+            versions = ", ".join(entry.version for entry in found)
+            _fail(
+                f"{name!r} has {len(found)} versions ({versions}): name one as {name}@VERSION, or give --all"
+            )
+        for entry in found:
+            remove(entry)
+            typer.echo(f"removed {entry.name}@{entry.version}")
 
 
 def _opened(where: str) -> "Bundle":
@@ -174,10 +261,10 @@ def _described(facts: dict[str, Any]) -> Iterator[str]:
 
 def _listed(facts: dict[str, Any]) -> str:
     if "error" in facts:
-        return f"{facts['name']:<24} error: {facts['error']}"
+        return f"{facts['label']:<24} error: {facts['error']}"
     kinds = "image + text" if facts["towers"]["text"] else "image"
     size = _megabytes(facts["files"])
-    return f"{facts['name']:<24} {kinds:<13} {facts['dim']:>5}-d  {facts['precision']}  {size}"
+    return f"{facts['label']:<24} {kinds:<13} {facts['dim']:>5}-d  {facts['precision']}  {size}"
 
 
 def _megabytes(files: dict[str, int]) -> str:

@@ -122,6 +122,29 @@ def write_bundle(
     return Bundle(out, sealed)
 
 
+def copy_bundle(bundle: Bundle, out: Path) -> Bundle:
+    """Copy a bundle to folder `out`, byte for byte: complete and verified, or not there at all.
+
+    Raises:
+        BundleExists: `out` is there already.
+        BundleCorrupt: What arrived is not what was there.
+        OSError: The disk refuses; nothing is left behind.
+    """
+    refuse_existing(out, force=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = out.parent / f".{out.name}.{secrets.token_hex(6)}.tmp"
+    fresh.mkdir()
+    try:
+        for file in bundle.files:
+            _write(fresh / file.name, file)
+        _sync_folder(fresh)
+        copied = Bundle.open(fresh)
+        _put_in_place(fresh, out, force=False)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return Bundle(out, copied.manifest)
+
+
 def _read_manifest(path: Path) -> bytes:
     _require_plain(path, MANIFEST)
     size = (path / MANIFEST).stat().st_size

@@ -137,17 +137,23 @@ def preprocess(image: Image.Image, spec: ImagePreprocess) -> Pixels:
     """
     if image.mode != "RGB":
         image = to_rgb(image)
-    side, resample = spec.size_px, _FILTERS[spec.interpolation]
+    side, scaled, resample = spec.size_px, spec.scale_px, _FILTERS[spec.interpolation]
     if spec.resize == "squash":
         return np.array(_resized(image, (side, side), resample))  # (H, W, 3)
     width, height = image.size
     short, long = min(width, height), max(width, height)
-    longer = int(side * long / short)
-    if side * longer > _MAX_RESIZED_PIXELS:
-        return np.array(_resized_middle(image, side, longer, resample))  # (H, W, 3)
-    image = _resized(image, (side, longer) if width <= height else (longer, side), resample)
-    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    longer = int(scaled * long / short)
+    if scaled * longer > _MAX_RESIZED_PIXELS:
+        image = _resized_middle(image, scaled, longer, resample)
+    else:
+        image = _resized(image, (scaled, longer) if width <= height else (longer, scaled), resample)
+    left, top = _middle(image.width - side, spec), _middle(image.height - side, spec)
     return np.array(image.crop((left, top, left + side, top + side)))  # (H, W, 3)
+
+
+def _middle(spare: int, spec: ImagePreprocess) -> int:
+    """Where the middle starts: torchvision rounds half pixels to even, Hugging Face rounds them down."""
+    return spare // 2 if spec.crop == "center_floor" else round(spare / 2)
 
 
 def _resized(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:

@@ -33,21 +33,33 @@ class ImagePreprocess(Section):
     Attributes:
         size_px: Side of the square input, pixels.
         resize: `shortest` scales the shortest side to `size_px`; `squash` ignores the aspect ratio.
-        crop: `center` keeps the middle square (needed by `shortest`), `none` keeps everything (`squash`).
+        crop: `center` and `center_floor` keep the middle square after `shortest`: where half a pixel is left,
+            the one rounds it to even, the other down; `none` keeps everything, after `squash`.
         interpolation: Filter of the resize; both are antialiased.
+        resize_px: Side that `shortest` scales to where it is larger than the crop; None is `size_px`.
     """
 
     size_px: int = Field(ge=1, le=4096)
     resize: Literal["shortest", "squash"] = "shortest"
-    crop: Literal["center", "none"] = "center"
+    crop: Literal["center", "center_floor", "none"] = "center"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    resize_px: int | None = Field(default=None, ge=1, le=4096)
 
     @model_validator(mode="after")
     def _modes_agree(self) -> "ImagePreprocess":
         wanted = "center" if self.resize == "shortest" else "none"
-        if self.crop != wanted:
+        if self.crop.partition("_")[0] != wanted:
             raise ValueError(f"resize={self.resize!r} needs crop={wanted!r}, not {self.crop!r}")
+        if self.resize_px is not None and (self.resize != "shortest" or self.resize_px < self.size_px):
+            raise ValueError(
+                f"resize_px={self.resize_px} needs resize='shortest' and at least size_px={self.size_px}"
+            )
         return self
+
+    @property
+    def scale_px(self) -> int:
+        """The side that the image is scaled to before it is cropped."""
+        return self.resize_px or self.size_px
 
 
 class ImageTower(Section):

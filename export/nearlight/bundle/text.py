@@ -1,7 +1,8 @@
 """From texts to token rows, exactly as open_clip makes them, many times faster.
 
 Cleaning (ftfy, HTML entities, white space, case) is done here, because no `tokenizers` normalizer can do what
-ftfy does; words and byte pairs are cut by `tokenizers` from the bundle's `tokenizer.json`.
+ftfy does; words and byte pairs are cut by `tokenizers` from the bundle's `tokenizer.json`. With CLIP's own
+vocabulary that is all it does; any other tokenizer (SentencePiece, WordPiece) also normalises as it says.
 """
 
 import html
@@ -60,8 +61,9 @@ class Tokenizer:
     def __init__(self, document: str, tower: TextTower) -> None:
         self.tower = tower
         self._clean = _CLEANERS[tower.clean]
-        self._words = _load(document, ours=tower.clean != "none")
-        self._specials = _special_ids(document) if tower.clean != "none" else {}
+        ours = tower.clean != "none" and START_TOKEN in document
+        self._words = _load(document, ours=ours)
+        self._specials = _special_ids(document) if ours else {}
         self._head = [] if tower.sot_id is None else [tower.sot_id]
         self._tail = [] if tower.eot_id is None else [tower.eot_id]
 
@@ -153,7 +155,7 @@ def _refuse_surrogates(text: str) -> None:
 
 
 def _load(document: str, *, ours: bool) -> tokenizers.Tokenizer:
-    """The tokenizer; with `ours`, only its words and byte pairs: cleaning and framing are done here."""
+    """The tokenizer; with `ours` (CLIP's vocabulary) only its words and byte pairs: the rest is done here."""
     try:
         if ours:
             parts = json.loads(document)

@@ -53,8 +53,9 @@ def _inputs(manifest: Manifest) -> Iterator[str]:
     image, text, scoring = manifest.towers.image.preprocess, manifest.towers.text, manifest.scoring
     yield "## Inputs and output"
     yield ""
-    yield f"- Image: `pixels` uint8 (B, {image.size_px}, {image.size_px}, 3) RGB; {image.resize} resize,"
-    yield f"  {image.interpolation}, crop: {image.crop}. Scaling of the channels is in the graph."
+    yield f"- Image: `pixels` uint8 (B, {image.size_px}, {image.size_px}, 3) RGB; {image.resize} resize"
+    yield f"  to {image.scale_px} px, {image.interpolation}, crop: {image.crop}."
+    yield "  Scaling of the channels is in the graph."
     if text is not None:
         length = (
             f"any length up to {text.context_length}" if text.trimmable else f"{text.context_length} tokens"

@@ -2,16 +2,18 @@
 
 import json
 import logging
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
 if TYPE_CHECKING:
     from nearlight.bundle.folder import Bundle
-    from nearlight.export.exporter import ExportOptions, Precision
+    from nearlight.export.estimate import Estimate
+    from nearlight.export.exporter import Precision
 
-_PRECISIONS = ("fp32", "fp16")
+_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 def export(
@@ -19,21 +21,61 @@ def export(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A training run's folder, open_clip:ARCH:FILE, or open_clip:ARCH:random.",
+            help="A training run's folder; open_clip:ARCH:WEIGHTS or timm:NAME:WEIGHTS with WEIGHTS a file, a"
+            " folder, a tag of open_clip, or `random`; onnx:FOLDER; hf:REPO[@REVISION].",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="The bundle's folder to make.", show_default=False)],
     precision: Annotated[
-        str, typer.Option(help="How weights are stored: fp32 | fp16 (half the size).")
+        str, typer.Option(help="fp32 | fp16 (half the size) | int8 (faster on CPUs, calibrated on --data).")
     ] = "fp32",
     name: Annotated[str | None, typer.Option(help="Name of the bundle; default: the source's.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Images and captions to prove parity on; default: the run's own.")
     ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with tokenizer.json, for models that do not use CLIP's own; default: beside the"
+            " weights, else from the hub."
+        ),
+    ] = None,
+    tag: Annotated[
+        str | None,
+        typer.Option(help="Published weights of open_clip whose image settings a local file shares."),
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="open_clip architecture behind a pair of ONNX files (clip-as-service).")
+    ] = None,
+    logit_scale: Annotated[
+        float | None, typer.Option(help="Factor of the cosine, for ONNX files that do not hold it.")
+    ] = None,
+    logit_bias: Annotated[
+        float | None, typer.Option(help="Added after the factor, for ONNX files that do not hold it.")
+    ] = None,
+    trust_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--trust-pickle", help="Load weights that are arbitrary pickles. They can run any code."
+        ),
+    ] = False,
+    min_cosine: Annotated[
+        float, typer.Option(help="int8: the least cosine with float32 that any input may have.")
+    ] = 0.995,
+    min_overlap: Annotated[
+        float, typer.Option(help="int8: the least mean share of ten neighbours that must stay.")
+    ] = 0.97,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     description: Annotated[str, typer.Option(help="One sentence on what the model is for.")] = "",
     card: Annotated[Path | None, typer.Option(help="Markdown to put into the model card.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Also save the encoder's weights, a .safetensors file for open_clip or timm."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Load the model, say sizes and time, write nothing.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -43,6 +85,10 @@ def export(
 
     - `nearlight export runs/mine --out bundles/mine --precision fp16`
     - `nearlight export open_clip:ViT-B-32:weights.safetensors --out bundles/vit-b-32 --data captions.parquet`
+    - `nearlight export open_clip:ViT-B-16-SigLIP:webli --out bundles/siglip --precision int8 --data my/`
+    - `nearlight export timm:resnet50.a1_in1k --out bundles/resnet50`
+    - `nearlight export onnx:clip-vit-base-patch32 --out bundles/clip --dry-run`
+    - `nearlight export hf:timm/ViT-B-32-SigLIP2-256 --out bundles/siglip2`
     - `nearlight export open_clip:ViT-B-32:random --out bundles/bench`
     """
     _log_to_stderr()
@@ -50,33 +96,39 @@ def export(
         _fail(f"--precision is {precision!r}; it must be one of {', '.join(_PRECISIONS)}")
     try:
         from nearlight.bundle.errors import BundleError
+        from nearlight.export.candidates import DriftTarget
+        from nearlight.export.choice import Choice
         from nearlight.export.errors import ExportError
-        from nearlight.export.exporter import ExportOptions
+        from nearlight.export.estimate import estimate
+        from nearlight.export.exporter import ExportOptions, export_source
+        from nearlight.export.source import open_subject
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is missing; exporting needs: pip install 'nearlight[export]'")
     try:
         notes = card.read_text(encoding="utf-8") if card else ""
-        options = ExportOptions(name, data, force, licence, description, notes)
-        bundle = _export(source, out, precision, options)
+        drift = DriftTarget(min_cosine, min_overlap)
+        options = ExportOptions(name, data, force, licence, description, notes, drift, weights)
+        choice = Choice(tokenizer, tag, arch, logit_scale, logit_bias, trust_pickle)
+        if dry_run:
+            _print_estimate(estimate(open_subject(source, choice), precision), out, as_json)
+            return
+        bundle = export_source(source, out, cast("Precision", precision), options, choice)
     except (ExportError, BundleError, OSError, ValueError) as error:
         _fail(str(error))
     _print(bundle, as_json)
 
 
-def _export(source: str, out: Path, precision: str, options: "ExportOptions") -> "Bundle":
-    from nearlight.export.errors import SourceError
-    from nearlight.export.exporter import export_open_clip, export_run
-
-    stored: Precision = "fp16" if precision == "fp16" else "fp32"
-    kind, colon, rest = source.partition(":")
-    if kind != "open_clip" or not colon:
-        return export_run(Path(source), out, stored, options)
-    arch, colon, weights = rest.partition(":")
-    if not weights:
-        raise SourceError(
-            f"{source!r} names no weights; write open_clip:{arch or 'ARCH'}:FILE or open_clip:{arch}:random"
-        )
-    return export_open_clip(arch, weights, out, stored, options)
+def _print_estimate(found: "Estimate", out: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"path": str(out), **asdict(found)}, indent=2))
+        return
+    megabytes = (found.image_bytes + found.text_bytes) / 1e6
+    typer.echo(f"{out}: {found.name}, about {megabytes:.0f} MB and {found.seconds} s; nothing is written")
+    typer.echo(f"  vectors: {found.dim} numbers")
+    typer.echo(f"  image tower: {found.image_px} px, about {found.image_bytes / 1e6:.1f} MB")
+    if found.context_length is not None:
+        length = f"up to {found.context_length} tokens{', short texts run short' if found.trimmable else ''}"
+        typer.echo(f"  text tower: {length}, about {found.text_bytes / 1e6:.1f} MB")
 
 
 def _print(bundle: "Bundle", as_json: bool) -> None:
@@ -92,7 +144,7 @@ def _print(bundle: "Bundle", as_json: bool) -> None:
         f"{bundle.path}: {manifest.name}, {sum(files.values()) / 1e6:.1f} MB, space {manifest.space_id[:12]}"
     )
     for tower in ("image", "text"):
-        found = manifest.parity[tower]
+        found = manifest.parity.get(tower)
         if isinstance(found, dict):
             typer.echo(f"  {tower} tower: least cosine {found['min_cosine']} over {found['count']} inputs")
 

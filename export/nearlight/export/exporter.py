@@ -7,22 +7,25 @@ from pathlib import Path
 from typing import Literal
 
 import onnxruntime
-import torch
+from pydantic import JsonValue
 
 from nearlight.bundle.folder import MODEL_CARD, Bundle, refuse_existing, write_bundle
 from nearlight.bundle.golden import GOLDEN, PROBE_TEXTS, Golden, probe_pixels, run_graph
 from nearlight.bundle.manifest import Manifest, Towers
 from nearlight.bundle.text import Tokenizer
+from nearlight.export.candidates import Batches, DriftTarget, int8_tower
 from nearlight.export.card import model_card
-from nearlight.export.graphs import image_graph, text_graph
-from nearlight.export.onnx_writer import OPSET, Input, write_onnx
-from nearlight.export.open_clip_source import open_open_clip
+from nearlight.export.choice import Choice
+from nearlight.export.onnx_writer import dim_and_opset, with_half_weights
 from nearlight.export.parity import MIN_COSINE, prove_images, prove_texts
-from nearlight.export.run_source import open_run
-from nearlight.export.samples import gather
+from nearlight.export.samples import Samples, gather
+from nearlight.export.source import open_subject
 from nearlight.export.subject import Subject
+from nearlight.export.weights_file import refuse_place, save_weights
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+_CALIBRATED = 16  # inputs a batch
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class ExportOptions:
         licence: Licence of the weights.
         description: One sentence for the manifest and the card.
         notes: Markdown for the model card.
+        drift: How far int8 may be from float32.
+        weights: A .safetensors file to write the encoder's weights to as well.
     """
 
     name: str | None = None
@@ -46,27 +51,44 @@ class ExportOptions:
     licence: str = ""
     description: str = ""
     notes: str = ""
+    drift: DriftTarget = DriftTarget()
+    weights: Path | None = None
 
 
 _DEFAULTS = ExportOptions()
+
+
+def export_source(
+    source: str,
+    out: Path,
+    precision: Precision = "fp32",
+    options: ExportOptions = _DEFAULTS,
+    choice: Choice | None = None,
+) -> Bundle:
+    """Export what a SOURCE names (see `nearlight.export.source`); see `export_subject`."""
+    refuse_existing(out, options.force)
+    if options.weights is not None:
+        refuse_place(options.weights)
+    _log.info("loading %s", source)
+    subject = open_subject(source, choice or Choice())
+    bundle = export_subject(subject, out, precision, options)
+    if options.weights is not None:
+        save_weights(subject, options.weights)
+    return bundle
 
 
 def export_run(
     run: Path, out: Path, precision: Precision = "fp32", options: ExportOptions = _DEFAULTS
 ) -> Bundle:
     """Export the last checkpoint of a training run; see `export_subject`."""
-    refuse_existing(out, options.force)
-    _log.info("loading %s", run)
-    return export_subject(open_run(run), out, precision, options)
+    return export_source(str(run), out, precision, options)
 
 
 def export_open_clip(
     arch: str, weights: str, out: Path, precision: Precision = "fp32", options: ExportOptions = _DEFAULTS
 ) -> Bundle:
-    """Export an open_clip architecture with weights from a local file, or `random`; see `export_subject`."""
-    refuse_existing(out, options.force)
-    _log.info("loading open_clip:%s:%s", arch, weights)
-    return export_subject(open_open_clip(arch, weights), out, precision, options)
+    """Export an open_clip model; see `open_open_clip` and `export_subject`."""
+    return export_source(f"open_clip:{arch}:{weights}", out, precision, options)
 
 
 def export_subject(
@@ -77,28 +99,28 @@ def export_subject(
     Args:
         subject: The model.
         out: The bundle's folder.
-        precision: How weights are stored. `fp16` halves the files; arithmetic stays float32.
+        precision: `fp16` stores weights in halves; arithmetic stays float32. `int8` does matrix products in 8
+            bits, calibrated on `options.data`, as far as `options.drift` allows.
         options: What else a user may choose.
 
     Raises:
         BundleExists: `out` is there already.
         GraphError: The model does not become a graph of varying batch size.
-        ParityError: The graphs' vectors are not the model's.
+        ParityError: The graphs' vectors are not the model's, or int8 cannot keep to the target.
         SourceError: `options.data` cannot be read.
     """
     refuse_existing(out, options.force)
     samples = gather(options.data, subject.data, subject.image.preprocess)
-    dim = _dim(subject)
-    half = precision == "fp16"
-    limit = MIN_COSINE[precision]
-    _log.info("writing the image graph, %d numbers a vector", dim)
-    image_onnx = write_onnx(image_graph(subject), _image_input(subject), dim, half=half)
-    _log.info("proving it on %s", samples.origin)
-    image_parity = prove_images(subject, image_onnx, samples, limit)
-    _log.info("writing the text graph")
-    text_onnx = write_onnx(text_graph(subject), _text_input(subject), dim, half=half)
-    _log.info("proving it on %s", samples.origin)
-    text_parity = prove_texts(subject, text_onnx, samples, limit)
+    if precision == "int8" and options.data is None and not subject.data:
+        _log.warning("int8 is calibrated on generated images; give your own with --data")
+    graphs, proofs = _proven(subject, samples, precision, options.drift)
+    parity: dict[str, JsonValue] = {
+        "data": samples.origin,
+        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
+        "min_cosine_allowed": options.drift.min_cosine if precision == "int8" else MIN_COSINE[precision],
+        **proofs,
+    }
+    dim, opset = dim_and_opset(graphs[subject.image.file])
     manifest = Manifest(
         name=options.name or subject.name,
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -108,49 +130,71 @@ def export_subject(
         towers=Towers(image=subject.image, text=subject.text),
         scoring=subject.scoring,
         precision=precision,
-        opset=OPSET,
+        opset=opset,
         training=dict(subject.training),
         metrics=dict(subject.metrics),
-        parity={
-            "data": samples.origin,
-            "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
-            "min_cosine_allowed": limit,
-            "image": image_parity,
-            "text": text_parity,
-        },
+        parity=parity,
         golden=GOLDEN,
     )
-    command = f"nearlight export {subject.made_with} --precision {precision}"
-    files = {
-        subject.image.file: image_onnx,
-        subject.text.file: text_onnx,
-        subject.text.tokenizer_file: subject.tokenizer_json.encode(),
-        GOLDEN: _golden(subject, image_onnx, text_onnx).to_npz(),
-        MODEL_CARD: model_card(manifest, command, options.notes).encode(),
-    }
-    return write_bundle(out, manifest, files, force=options.force)
+    return write_bundle(out, manifest, _files(subject, manifest, graphs, options.notes), force=options.force)
 
 
-def _golden(subject: Subject, image_onnx: bytes, text_onnx: bytes) -> Golden:
+def _files(
+    subject: Subject, manifest: Manifest, graphs: dict[str, bytes], notes: str
+) -> dict[str, bytes | Path]:
+    """Graphs, card, golden vectors and tokenizer by name."""
+    command = f"nearlight export {subject.made_with} --precision {manifest.precision}"
+    files: dict[str, bytes | Path] = {**graphs, MODEL_CARD: model_card(manifest, command, notes).encode()}
+    files[GOLDEN] = _golden(subject, graphs).to_npz()
+    if subject.text is not None and subject.tokenizer_json is not None:
+        files[subject.text.tokenizer_file] = subject.tokenizer_json.encode()
+    return files
+
+
+def _golden(subject: Subject, graphs: dict[str, bytes]) -> Golden:
     """Fixed inputs with the vectors of graphs that have just been proven."""
     pixels = probe_pixels(subject.image.preprocess.size_px)  # (N, S, S, 3)
+    vectors = run_graph(graphs[subject.image.file], pixels)
+    if subject.text is None or subject.tokenizer_json is None:
+        return Golden(pixels, vectors)
     tokens = Tokenizer.load(subject.tokenizer_json, subject.text).encode(PROBE_TEXTS)  # (M, L)
-    return Golden(pixels, run_graph(image_onnx, pixels), PROBE_TEXTS, tokens, run_graph(text_onnx, tokens))
+    return Golden(pixels, vectors, PROBE_TEXTS, tokens, run_graph(graphs[subject.text.file], tokens))
 
 
-def _image_input(subject: Subject) -> Input:
-    side = subject.image.preprocess.size_px
-    return Input("pixels", torch.zeros((2, side, side, 3), dtype=torch.uint8), {0: "batch"})
+def _proven(
+    subject: Subject, samples: Samples, precision: Precision, drift: DriftTarget
+) -> tuple[dict[str, bytes], dict[str, JsonValue]]:
+    """Graphs by file name, and by tower the figures of their parity."""
+    _log.info("writing the image graph")
+    starts = range(0, len(samples.pixels), _CALIBRATED)
+    images = [samples.pixels[start : start + _CALIBRATED] for start in starts]
+    graph, report = _stored(subject.encoders.image_onnx(), "image", images, precision, drift)
+    limit = drift.min_cosine if precision == "int8" else MIN_COSINE[precision]
+    _log.info("proving it on %s", samples.origin)
+    graphs = {subject.image.file: graph}
+    proofs: dict[str, JsonValue] = {"image": {**prove_images(subject, graph, samples, limit), **report}}
+    if subject.text is not None and subject.tokenizer_json is not None:
+        _log.info("writing the text graph")
+        tokenizer = Tokenizer.load(subject.tokenizer_json, subject.text)
+        starts = range(0, len(samples.texts), _CALIBRATED)
+        texts = [tokenizer.encode(samples.texts[start : start + _CALIBRATED], trim=True) for start in starts]
+        graph, report = _stored(subject.encoders.text_onnx(), "text", texts, precision, drift)
+        _log.info("proving it on %s", samples.origin)
+        graphs[subject.text.file] = graph
+        proofs["text"] = {**prove_texts(subject, graph, samples, limit), **report}
+    return graphs, proofs
 
 
-def _text_input(subject: Subject) -> Input:
-    tower = subject.text
-    length = max(2, tower.context_length // 2) if tower.trimmable else tower.context_length
-    example = torch.zeros((3, length), dtype=torch.int64)
-    example[:, -1] = tower.eot_id or 0
-    return Input("tokens", example, {0: "batch", 1: "length"} if tower.trimmable else {0: "batch"})
-
-
-def _dim(subject: Subject) -> int:
-    with torch.inference_mode():
-        return int(image_graph(subject)(_image_input(subject).example).shape[1])
+def _stored(
+    content: bytes, tower: str, batches: Batches, precision: Precision, drift: DriftTarget
+) -> tuple[bytes, dict[str, JsonValue]]:
+    """The graph of a tower in a precision, and what int8 has to report."""
+    match precision:
+        case "fp32":
+            return content, {}
+        case "fp16":
+            return with_half_weights(content), {}
+        case "int8":
+            given = "pixels" if tower == "image" else "tokens"
+            graph, report = int8_tower(tower, content, given, batches, drift)
+            return graph, {"int8": report}

@@ -3,12 +3,11 @@
 from typing import Any
 
 import torch
+from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearlight.bundle.manifest import ImageTower
-from nearlight.export.subject import Subject
-from nearlight.training.towers import encode_text
 
 
 class ImageGraph(nn.Module):
@@ -26,7 +25,7 @@ class ImageGraph(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Unit vectors of pixels."""
         images = ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)  # (B, 3, H, W)
-        return F.normalize(self.visual(images), dim=-1)  # (B, D)
+        return F.normalize(features_of(self.visual(images)), dim=-1)  # (B, D)
 
 
 class TextGraph(nn.Module):
@@ -40,17 +39,55 @@ class TextGraph(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Unit vectors of tokens."""
         model: Any = self.model
-        features = encode_text(model, tokens) if self.trimmable else model.encode_text(tokens)
+        features = encode_trimmed(model, tokens) if self.trimmable else model.encode_text(tokens)
         return F.normalize(features, dim=-1)  # (B, D)
 
 
-def image_graph(subject: Subject) -> ImageGraph:
-    """The image tower of a subject, ready to be written."""
-    visual = subject.model.visual
-    assert isinstance(visual, nn.Module)
-    return ImageGraph(visual, subject.image).eval()
+def features_of(found: Any) -> Tensor:
+    """What an image tower found (B, D); CoCa's also returns its tokens, which only the captioner reads."""
+    features: Tensor = found[0] if isinstance(found, tuple) else found
+    return features
 
 
-def text_graph(subject: Subject) -> TextGraph:
-    """The text tower of a subject, ready to be written."""
-    return TextGraph(subject.model, subject.text.trimmable).eval()
+def encode_trimmed(model: Any, tokens: Tensor) -> Tensor:
+    """Features (B, D) of token rows (B, L) with L <= context_length, by a tower that `may_trim`.
+
+    open_clip's own `encode_text` takes whole contexts; these are its steps, positions and mask cut to L.
+    """
+    tower = _text_tower(model)
+    length = tokens.shape[1]
+    x = tower.token_embedding(tokens) + tower.positional_embedding[:length]  # (B, L, W)
+    x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))  # (B, L, W)
+    pool, eos_id = _pooling(model)
+    pooled: Tensor = text_global_pool(x, tokens, pool, eos_token_id=eos_id)  # (B, W)
+    if tower.text_projection is None:
+        return pooled
+    projection = tower.text_projection
+    features: Tensor = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
+    return features  # (B, D)
+
+
+def may_trim(model: Any) -> bool:
+    """Whether a text tower's build promises that padding after the end token cannot reach its vector.
+
+    A causal mask, pooling at the end token, and no class token behind the padding (CoCa has one).
+    """
+    tower = _text_tower(model)
+    if (
+        not isinstance(getattr(tower, "attn_mask", None), Tensor)
+        or getattr(tower, "cls_emb", None) is not None
+    ):
+        return False
+    return _pooling(model)[0] in ("argmax", "eos")
+
+
+def _text_tower(model: Any) -> Any:
+    """open_clip's `CLIP` is its own text tower; the other classes keep one in `text`."""
+    return getattr(model, "text", model)
+
+
+def _pooling(model: Any) -> tuple[str, int | None]:
+    tower = _text_tower(model)
+    if isinstance(tower, TextTransformer):
+        return tower.pool_type, tower.eos_id
+    return tower.text_pool_type, getattr(tower, "text_eos_id", None)

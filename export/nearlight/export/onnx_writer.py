@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nearlight.export.errors import GraphError
 
-OPSET = 18
+OPSET = 20  # the first with Gelu, which runtimes fuse with the bias before it
 OUTPUT = "vectors"  # not "embedding": that is what the node of a token embedding is called
 
 _MAX_GRAPH_BYTES = 2_000_000_000  # protobuf stops at 2 GiB; larger weights need external files
@@ -28,15 +28,13 @@ class Input:
     varying: Mapping[int, str]
 
 
-def write_onnx(graph: nn.Module, given: Input, dim: int, *, half: bool = False) -> bytes:
+def write_onnx(graph: nn.Module, given: Input, dim: int) -> bytes:
     """The ONNX file of a module.
 
     Args:
         graph: Takes `given.example`, returns float32 (B, dim).
         given: Its input.
         dim: Length of a vector.
-        half: Store weights in half precision, each with a Cast in front that the runtime folds away when it
-            loads: half the file, the same arithmetic.
 
     Raises:
         GraphError: The weights are too large for one file, or the graph lost a varying dimension.
@@ -47,10 +45,27 @@ def write_onnx(graph: nn.Module, given: Input, dim: int, *, half: bool = False) 
     model = _traced(graph.eval(), given)
     _clean(model)
     _check(model, given, dim)
-    if half:
-        _halve(model)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
+
+
+def with_half_weights(content: bytes) -> bytes:
+    """The same graph with its weights stored in half precision.
+
+    Each gets a Cast in front that the runtime folds away when it loads: half the file, the same arithmetic.
+    """
+    model = onnx.load_from_string(content)
+    _halve(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def dim_and_opset(content: bytes) -> tuple[int, int]:
+    """The length of a graph's vectors, and the version of its operators."""
+    model = onnx.load_from_string(content)
+    shape = model.graph.output[0].type.tensor_type.shape
+    opset = max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return int(shape.dim[1].dim_value), opset
 
 
 def _traced(graph: nn.Module, given: Input) -> onnx.ModelProto:

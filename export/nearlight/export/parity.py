@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
-import torch
 from pydantic import JsonValue
-from torch.nn import functional as F
 
-from nearlight.bundle.image import Pixels
 from nearlight.bundle.text import Tokenizer, Tokens
 from nearlight.export.errors import ParityError
 from nearlight.export.samples import Samples
-from nearlight.export.subject import Subject
+from nearlight.export.subject import Subject, Vectors
 
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999}
 # Kernels may add in another order when a batch has another size: the last bits of float32, no more.
@@ -27,8 +24,6 @@ MAX_BATCH_ERROR = 1e-5
 
 _BATCH = 32
 _ALONE = 16
-
-Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ def prove_images(subject: Subject, image_onnx: bytes, samples: Samples, limit: f
         ParityError: The least cosine is below `limit`, or a vector depends on its batch mates.
     """
     pixels = samples.pixels
-    expected = _embed(len(pixels), lambda start, stop: _torch_images(subject, pixels[start:stop]))
+    expected = _embed(len(pixels), lambda start, stop: subject.encoders.embed_images(pixels[start:stop]))
     return _tower("image", _session(image_onnx, "pixels"), lambda a, b: pixels[a:b], expected, limit)
 
 
@@ -71,9 +66,12 @@ def prove_texts(subject: Subject, text_onnx: bytes, samples: Samples, limit: flo
     Raises:
         ParityError: The least cosine is below `limit`, or a vector depends on its batch mates.
     """
+    assert subject.text is not None
+    assert subject.tokenizer_json is not None
     tokenizer = Tokenizer.load(subject.tokenizer_json, subject.text)
     rows = tokenizer.rows(samples.texts)
-    expected = _embed(len(rows), lambda start, stop: _torch_texts(subject, tokenizer.pad(rows[start:stop])))
+    embed = subject.encoders.embed_texts
+    expected = _embed(len(rows), lambda start, stop: embed(tokenizer.pad(rows[start:stop])))
 
     def trimmed(start: int, stop: int) -> Tokens:
         return tokenizer.pad(rows[start:stop], trim=True)
@@ -131,23 +129,3 @@ def _session(graph: bytes, name: str) -> Callable[[Any], Vectors]:
         return vectors
 
     return run
-
-
-@torch.inference_mode()
-def _torch_images(subject: Subject, pixels: Pixels) -> Vectors:
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255  # (B, 3, H, W)
-    mean = torch.tensor(subject.image.mean)[:, None, None]
-    std = torch.tensor(subject.image.std)[:, None, None]
-    model: Any = subject.model
-    return _unit(model.encode_image((images - mean) / std))
-
-
-@torch.inference_mode()
-def _torch_texts(subject: Subject, tokens: Tokens) -> Vectors:
-    model: Any = subject.model
-    return _unit(model.encode_text(torch.from_numpy(tokens)))
-
-
-def _unit(features: torch.Tensor) -> Vectors:
-    vectors: Vectors = F.normalize(features.float(), dim=-1).numpy()  # (B, D)
-    return vectors

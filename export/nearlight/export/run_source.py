@@ -8,11 +8,12 @@ from pydantic import JsonValue
 
 from nearlight.bundle.manifest import ImagePreprocess, ImageTower
 from nearlight.export.errors import SourceError
+from nearlight.export.graphs import may_trim
 from nearlight.export.subject import Subject, scoring_of
+from nearlight.export.torch_encoders import TorchEncoders
 from nearlight.training.checkpoint import load_model
 from nearlight.training.config import RunConfig
 from nearlight.training.errors import TrainingError
-from nearlight.training.towers import is_trimmable
 from nearlight.training.vocabulary import text_tower
 
 
@@ -27,15 +28,18 @@ def open_run(run: Path) -> Subject:
     except TrainingError as error:
         raise SourceError(str(error)) from error
     section = loaded.config.model
+    model = loaded.model.cpu().float()
+    image = ImageTower(
+        preprocess=ImagePreprocess(size_px=section.image_px), mean=section.mean, std=section.std
+    )
+    text = text_tower(section, trimmable=may_trim(model))
     return Subject(
-        model=loaded.model.cpu().float(),
+        encoders=TorchEncoders(model, image, text),
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", loaded.config.name).strip("-._") or "run",
-        image=ImageTower(
-            preprocess=ImagePreprocess(size_px=section.image_px), mean=section.mean, std=section.std
-        ),
-        text=text_tower(section, trimmable=is_trimmable(loaded.model)),
+        image=image,
+        text=text,
         tokenizer_json=loaded.tokenizer_json,
-        scoring=scoring_of(loaded.model),
+        scoring=scoring_of(model),
         training={"kind": "nearlight run", "steps": loaded.step, "config": _portable(loaded.config)},
         metrics=_metrics(run),
         data=loaded.config.data.val,

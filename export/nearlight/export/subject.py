@@ -1,38 +1,64 @@
-"""What is exported: a model in memory with all that its bundle must say of it."""
+"""What is exported: two encoders with all that their bundle must say of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import JsonValue
 from torch import nn
 
+from nearlight.bundle.image import Pixels
 from nearlight.bundle.manifest import ImageTower, Scoring, TextTower
+from nearlight.bundle.text import Tokens
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Encoders(Protocol):
+    """The model itself: the reference that parity is proven against, and the graphs made of it."""
+
+    def embed_images(self, pixels: Pixels) -> Vectors:
+        """Unit vectors (B, D) of uint8 pixels (B, H, W, 3), by the model's own code."""
+
+    def embed_texts(self, tokens: Tokens) -> Vectors:
+        """Unit vectors (B, D) of whole contexts (B, context_length), by the model's own code."""
+
+    def weights(self) -> tuple[int, int]:
+        """Numbers in the image tower and in the text tower."""
+
+    def image_onnx(self) -> bytes:
+        """The image tower as served: `pixels` to `vectors`, weights in float32."""
+
+    def text_onnx(self) -> bytes:
+        """The text tower as served: `tokens` to `vectors`, weights in float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model of two towers, in evaluation mode on the CPU.
+    """A model to export.
 
     Attributes:
-        model: An open_clip `CLIP` or `CustomTextCLIP`.
+        encoders: The model.
         name: Name of the bundle unless another is asked for.
         image: Preprocessing and channel scaling.
-        text: Sequence of the text tower.
-        tokenizer_json: Content of tokenizer.json.
-        scoring: How a cosine becomes a probability.
+        text: Sequence of the text tower; None for an image encoder.
+        tokenizer_json: Content of tokenizer.json; None for an image encoder.
+        scoring: How a cosine becomes a probability; None for an image encoder.
         training: Where the weights come from, for the manifest.
         metrics: What was measured on the weights, for the manifest.
         data: Sources whose images and texts may serve to prove parity; the first that exists is taken.
         made_with: The command's arguments, for the model card.
     """
 
-    model: nn.Module
+    encoders: Encoders
     name: str
     image: ImageTower
-    text: TextTower
-    tokenizer_json: str
-    scoring: Scoring
+    text: TextTower | None
+    tokenizer_json: str | None
+    scoring: Scoring | None
     training: Mapping[str, JsonValue]
     metrics: Mapping[str, JsonValue] = field(default_factory=dict)
     data: Sequence[str] = ()

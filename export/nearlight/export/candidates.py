@@ -1,0 +1,141 @@
+"""int8 that is proven: layers are left out until the drift target holds, or the export is refused."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from pydantic import JsonValue
+
+from nearlight.export.errors import GraphError, ParityError
+from nearlight.export.quantise import calibrate, named, products, quantised
+from nearlight.export.subject import Vectors
+
+NEIGHBOURS = 10
+
+_BATCH = 16
+_TIMED = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftTarget:
+    """How far int8 vectors may be from float32 ones.
+
+    Attributes:
+        min_cosine: Least cosine of any input's two vectors.
+        min_overlap: Mean share of the ten nearest neighbours that stay the same.
+    """
+
+    min_cosine: float = 0.995
+    min_overlap: float = 0.97
+
+    def __post_init__(self) -> None:
+        for name, value in (("min_cosine", self.min_cosine), ("min_overlap", self.min_overlap)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must be 0 to 1")
+
+
+Batches = Sequence[npt.NDArray[Any]]
+
+
+def int8_tower(
+    tower: str, content: bytes, given: str, batches: Batches, target: DriftTarget
+) -> tuple[bytes, dict[str, JsonValue]]:
+    """The first candidate that keeps to the target, fewest layers left out, and a report of all tried.
+
+    Args:
+        tower: `image` or `text`, for messages.
+        content: The float32 graph.
+        given: Name of its input.
+        batches: Inputs; every other one calibrates, the rest judge.
+        target: What must hold.
+
+    Raises:
+        GraphError: The tower has no product that can be done in 8 bits.
+        ParityError: No candidate holds; says how near the best one came.
+    """
+    model = named(content)
+    layers = products(model)
+    if not layers:
+        raise GraphError(f"{tower} tower: it has no matrix product by a constant; int8 gains nothing")
+    calibration = calibrate(model, given, batches[::2])
+    judges = batches[1::2] or batches
+    expected, plain_seconds = _measured(content, given, judges)
+    by_error = sorted((product.node for product in layers), key=lambda node: -calibration.errors[node])
+    tried: list[JsonValue] = []
+    best = (-1.0, -1.0)
+    for left_out in _counts(len(by_error)):
+        candidate = quantised(model, calibration, by_error[:left_out])
+        found, seconds = _measured(candidate, given, judges)
+        cosine, overlap = float((expected * found).sum(axis=1).min()), neighbour_overlap(expected, found)
+        _log.info(
+            "%s tower, %d of %d products in int8: least cosine %.5f, overlap %.4f, %.2f times as fast",
+            tower, len(layers) - left_out, len(layers), cosine, overlap, plain_seconds / seconds,
+        )  # fmt: skip
+        tried.append(
+            {
+                "left_out": left_out,
+                "min_cosine": round(cosine, 6),
+                "overlap_at_10": round(overlap, 5),
+                "speed_ratio": round(plain_seconds / seconds, 2),
+            }
+        )
+        best = max(best, (cosine, overlap))
+        if cosine >= target.min_cosine and overlap >= target.min_overlap:
+            return candidate, {"products": len(layers), "left_out": list(by_error[:left_out]), "tried": tried}
+    raise ParityError(
+        f"{tower} tower: no int8 candidate holds; the best has least cosine {best[0]:.5f} and overlap"
+        f" {best[1]:.4f}, the target is {target.min_cosine} and {target.min_overlap}"
+    )
+
+
+def neighbour_overlap(expected: Vectors, found: Vectors) -> float:
+    """Mean share of each vector's ten nearest others (fewer where there are not ten) that both agree on."""
+    count = min(NEIGHBOURS, len(expected) - 1)
+    if count < 1:
+        return 1.0
+    first, second = (_nearest(vectors, count) for vectors in (expected, found))
+    return float(np.mean([len(set(a) & set(b)) / count for a, b in zip(first, second, strict=True)]))
+
+
+def _nearest(vectors: Vectors, count: int) -> npt.NDArray[np.int64]:
+    scores = vectors @ vectors.T  # (N, N)
+    np.fill_diagonal(scores, -np.inf)
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+
+
+def _counts(layers: int) -> Iterator[int]:
+    """Layers to leave out: 0, 1, 2, 3, 4, 6, 8, 12, 16, … up to three quarters; beyond, int8 gains little."""
+    count, step = 0, 1
+    while count <= layers * 3 // 4:
+        yield count
+        count += step
+        step = max(1, 1 << (count.bit_length() - 2)) if count >= 4 else 1
+
+
+def _measured(content: bytes, given: str, batches: Batches) -> tuple[Vectors, float]:
+    """Vectors of all batches, and the least seconds that the first one took."""
+    run = _session(content, given)
+    vectors = np.concatenate([run(batch) for batch in batches])
+    seconds = []
+    for _ in range(_TIMED):
+        start = time.perf_counter()
+        run(batches[0])
+        seconds.append(time.perf_counter() - start)
+    return vectors, max(min(seconds), 1e-9)
+
+
+def _session(content: bytes, given: str) -> Callable[[npt.NDArray[Any]], Vectors]:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(batch: npt.NDArray[Any]) -> Vectors:
+        vectors: Vectors = session.run(["vectors"], {given: batch})[0]
+        return vectors
+
+    return run

@@ -1,0 +1,205 @@
+"""Matrix products of a float32 graph in 8 bits, with scales that are fixed once and for all.
+
+Weights are symmetric int8 with one scale per output column. Activations are uint8 with one scale per tensor,
+measured on calibration inputs: because it never changes, a vector cannot depend on its batch mates or on
+padding, as it does where scales are taken from each batch (ONNX Runtime's dynamic quantisation). Only the
+products are in 8 bits; what goes in and out of them stays float32, so that an error is not carried along.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+Array = npt.NDArray[Any]
+
+_LEAST_WEIGHTS = 256  # smaller products gain nothing
+_SAMPLED_ROWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix product by a constant: MatMul, or Gemm as torch writes a linear layer.
+
+    Attributes:
+        node: Its name in the graph.
+        given: The tensor of activations that goes in.
+        weight: The initializer it multiplies by.
+        axis: The axis of the weight that becomes the output columns.
+    """
+
+    node: str
+    given: str
+    weight: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What calibration found, by tensor of activations and by product.
+
+    Attributes:
+        ranges: Least and greatest value of each tensor, zero included.
+        errors: Relative error that 8 bits make in each product's result.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    errors: Mapping[str, float]
+
+
+def products(model: onnx.ModelProto) -> list[Product]:
+    """The matrix products that can be done in 8 bits, in graph order."""
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    return [found for node in model.graph.node if (found := _product(node, weights)) is not None]
+
+
+def calibrate(model: onnx.ModelProto, name: str, batches: Sequence[Array]) -> Calibration:
+    """Run a graph on calibration inputs and look at what goes into its products.
+
+    Args:
+        model: A float32 graph; its nodes have names.
+        name: Its input.
+        batches: Calibration inputs.
+    """
+    wanted = products(model)
+    tensors = sorted({product.given for product in wanted})
+    ranges: dict[str, tuple[float, float]] = dict.fromkeys(tensors, (0.0, 0.0))
+    kept: dict[str, Array] = {}
+    for values in _observed(model, name, batches, tensors):
+        for tensor, value in values.items():
+            low, high = ranges[tensor]
+            ranges[tensor] = (min(low, float(value.min())), max(high, float(value.max())))
+            rows = value.reshape(-1, value.shape[-1])  # (N, C)
+            kept.setdefault(tensor, rows[:: max(1, len(rows) // _SAMPLED_ROWS)])
+    weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    errors = {p.node: _error(kept[p.given], ranges[p.given], weights[p.weight], p.axis) for p in wanted}
+    return Calibration(ranges, errors)
+
+
+def quantised(model: onnx.ModelProto, calibration: Calibration, leave_out: Iterable[str] = ()) -> bytes:
+    """The graph with its products in 8 bits, but for those named in `leave_out`."""
+    skipped = set(leave_out)
+    done = onnx.ModelProto()
+    done.CopyFrom(model)
+    graph = done.graph
+    chosen = {product.node: product for product in products(model) if product.node not in skipped}
+    weights = {weight.name: weight for weight in graph.initializer}
+    added: dict[str, TensorProto] = {}
+    nodes: list[NodeProto] = []
+    made: set[str] = set()
+    for node in graph.node:
+        product = chosen.get(node.name)
+        if product is not None:
+            steps = [
+                *_activation(product.given, calibration.ranges[product.given], added),
+                _weight(product, numpy_helper.to_array(weights[product.weight]), added),
+            ]
+            nodes += [step for step in steps if step.output[0] not in made]
+            made |= {step.output[0] for step in steps}
+            node.input[0], node.input[1] = f"{product.given}.restored", _restored(product)
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    kept = [weight for weight in graph.initializer if weight.name in used]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend([*kept, *added.values()])
+    onnx.checker.check_model(done)
+    return done.SerializeToString(deterministic=True)
+
+
+def named(content: bytes) -> onnx.ModelProto:
+    """A graph whose nodes all have names of their own."""
+    model = onnx.load_from_string(content)
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"node.{number}"
+        seen.add(node.name)
+    return model
+
+
+def _product(node: NodeProto, weights: Mapping[str, TensorProto]) -> Product | None:
+    if node.op_type not in ("MatMul", "Gemm") or node.input[0] in weights:
+        return None
+    weight = weights.get(node.input[1])
+    if weight is None or len(weight.dims) != 2 or weight.data_type != TensorProto.FLOAT:
+        return None
+    flags = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    if flags.get("transA", 0) or flags.get("alpha", 1.0) != 1.0 or flags.get("beta", 1.0) != 1.0:
+        return None
+    if int(np.prod(weight.dims)) < _LEAST_WEIGHTS:
+        return None
+    return Product(node.name, node.input[0], weight.name, 0 if flags.get("transB", 0) else 1)
+
+
+def _observed(
+    model: onnx.ModelProto, name: str, batches: Sequence[Array], tensors: Sequence[str]
+) -> Iterable[dict[str, Array]]:
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    present = {value.name for value in watched.graph.output}
+    watched.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in present)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = onnxruntime.InferenceSession(
+        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    for batch in batches:
+        yield dict(zip(tensors, session.run(list(tensors), {name: batch}), strict=True))
+
+
+def _scale(low: float, high: float) -> tuple[float, int]:
+    """Scale and zero point of uint8 for a range with zero in it."""
+    scale = max(high - low, 1e-12) / 255
+    return scale, int(np.clip(round(-low / scale), 0, 255))
+
+
+def _columns(weight: Array, axis: int) -> tuple[Array, Array]:
+    """int8 weights and the scale of each output column (C,)."""
+    greatest = np.abs(weight).max(axis=1 - axis)
+    scales = np.maximum(greatest / 127, 1e-12).astype(np.float32)  # (C,)
+    spread = scales[None, :] if axis == 1 else scales[:, None]
+    return np.clip(np.round(weight / spread), -127, 127).astype(np.int8), scales
+
+
+def _error(rows: Array, limits: tuple[float, float], weight: Array, axis: int) -> float:
+    """How far a product of 8-bit numbers is from that of float32, relative to the latter's length."""
+    scale, zero = _scale(*limits)
+    coarse = (np.clip(np.round(rows / scale) + zero, 0, 255) - zero) * scale  # (N, C)
+    whole, scales = _columns(weight, axis)
+    rough = whole.astype(np.float32) * (scales[None, :] if axis == 1 else scales[:, None])
+    exact = rows @ (weight if axis == 1 else weight.T)
+    found = coarse @ (rough if axis == 1 else rough.T)
+    return float(np.linalg.norm(found - exact) / max(float(np.linalg.norm(exact)), 1e-12))
+
+
+def _activation(
+    tensor: str, limits: tuple[float, float], added: dict[str, TensorProto]
+) -> tuple[NodeProto, NodeProto]:
+    scale, zero = _scale(*limits)
+    names = [f"{tensor}.scale", f"{tensor}.zero"]
+    added[names[0]] = numpy_helper.from_array(np.array(scale, np.float32), names[0])
+    added[names[1]] = numpy_helper.from_array(np.array(zero, np.uint8), names[1])
+    coarse, restored = f"{tensor}.coarse", f"{tensor}.restored"
+    return (
+        helper.make_node("QuantizeLinear", [tensor, *names], [coarse], name=coarse),
+        helper.make_node("DequantizeLinear", [coarse, *names], [restored], name=restored),
+    )
+
+
+def _weight(product: Product, weight: Array, added: dict[str, TensorProto]) -> NodeProto:
+    whole, scales = _columns(weight, product.axis)
+    stem = _restored(product)
+    parts = {f"{stem}.int8": whole, f"{stem}.scale": scales, f"{stem}.zero": np.zeros(len(scales), np.int8)}
+    for name, values in parts.items():
+        added[name] = numpy_helper.from_array(values, name)
+    return helper.make_node("DequantizeLinear", list(parts), [stem], name=stem, axis=product.axis)
+
+
+def _restored(product: Product) -> str:
+    return f"{product.weight}.{product.axis}.restored"
