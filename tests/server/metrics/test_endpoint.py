@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nearlight.bundle.folder import Bundle
-from nearlight.server.config import CacheConfig, ServerConfig
+from nearlight.server.config import ServerConfig
 from nearlight.server.errors import AddressUnusable
 from nearlight.server.local import LocalServer
 from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, model_pb2, point_id_pb2, point_pb2
@@ -55,9 +55,8 @@ class Watched:
 def server(
     tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, config_of: Callable[..., ServerConfig]
 ) -> Iterator[LocalServer]:
-    config = config_of([tiny_bundle], tmp_path_factory.mktemp("data"))
-    # Without the cache of vectors: what a test counts must not depend on what another one asked.
-    with LocalServer(config.model_copy(update={"cache": CacheConfig(max_bytes=0)})) as running:
+    config = config_of([tiny_bundle], tmp_path_factory.mktemp("data"), cache={"max_bytes": 200_000})
+    with LocalServer(config) as running:
         yield running
 
 
@@ -68,9 +67,8 @@ def watched(server: LocalServer, stubs_of: Any) -> Iterator[Watched]:
 
 
 def embed(watched: Watched, *inputs: input_pb2.Input) -> embedding_pb2.EmbedResponse:
-    reply: embedding_pb2.EmbedResponse = watched.stubs.embedding.Embed(
-        embedding_pb2.EmbedRequest(inputs=inputs)
-    )
+    request = embedding_pb2.EmbedRequest(inputs=inputs, cache={"skip_read": True})  # every input is computed
+    reply: embedding_pb2.EmbedResponse = watched.stubs.embedding.Embed(request)
     return reply
 
 
@@ -192,3 +190,11 @@ def test_it_ends_with_the_server(
         assert read(server.metrics_address)
     with pytest.raises(urllib.error.URLError):
         read(server.metrics_address)
+
+
+def test_looks_into_the_cache_of_vectors_are_counted(watched: Watched) -> None:
+    request = embedding_pb2.EmbedRequest(inputs=[{"text": word} for word in ("newt", "toad", "newt")])
+    for hits, misses in ((1, 2), (4, 2)):
+        watched.stubs.embedding.Embed(request)
+        assert watched.since("nearlight_cache_lookups_total", cache="vectors", hit="yes") == hits
+        assert watched.since("nearlight_cache_lookups_total", cache="vectors", hit="no") == misses
