@@ -5,12 +5,15 @@ StoreError
 ├── InvalidInput            names the field, the value and the limit
 │   ├── InvalidPoint        a point of an upsert, or a point id
 │   ├── InvalidQuery        a search or scroll argument
-│   └── InvalidCollection   a collection's name, dim, space or metadata
+│   ├── InvalidCollection   a collection's name, dim, space or metadata
+│   └── InvalidLabelSet     a label set's name, labels or numbers
 ├── CollectionNotFound
 ├── CollectionExists
 ├── AliasNotFound
 ├── PayloadIndexNotFound
 ├── PayloadIndexExists      the key has an index of another kind
+├── LabelSetNotFound
+├── LabelSetExists
 ├── WrongSpace              vectors of two embedding spaces would meet
 ├── StoreLocked             another process (or another Store) has the folder
 ├── StoreCorrupt            the database is damaged or is not ours
@@ -62,6 +65,10 @@ class InvalidCollection(InvalidInput):
     """A collection's name, dim, space_id or metadata was refused."""
 
 
+class InvalidLabelSet(InvalidInput):
+    """A label set's name, labels or numbers were refused."""
+
+
 class CollectionNotFound(StoreError):
     """No collection of that name, or it was deleted since the handle was taken."""
 
@@ -80,6 +87,14 @@ class PayloadIndexNotFound(StoreError):
 
 class PayloadIndexExists(StoreError):
     """The payload key has an index of another kind."""
+
+
+class LabelSetNotFound(StoreError):
+    """No label set of that name."""
+
+
+class LabelSetExists(StoreError):
+    """The name of the label set is taken."""
 
 
 class WrongSpace(StoreError):

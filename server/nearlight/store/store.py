@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nearlight.store import rows
+from nearlight.store import rows, spaces
 from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
+from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
 from nearlight.store.errors import (
     CollectionExists,
@@ -20,12 +21,12 @@ from nearlight.store.errors import (
     InvalidPoint,
     StoreClosed,
     StoreError,
-    WrongSpace,
     from_sqlite,
     shown,
 )
 from nearlight.store.exact import Scanner
 from nearlight.store.filters.indexes import payload_indexes
+from nearlight.store.label_sets import LabelSets
 from nearlight.store.lock import FolderLock
 from nearlight.store.names import check_name
 from nearlight.store.points import CollectionInfo
@@ -58,6 +59,8 @@ class Store:
         self._writer = Writer(connection, rows.reclaim_step)
         self._scanner = Scanner(n_threads)
         self._shared = Shared(self._writer, self._readers, self._scanner)
+        self.label_sets = LabelSets(self._writer, self._readers)
+        self.calibrations = Calibrations(self._writer, self._readers)
         self._collections: dict[str, Collection] = {}
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
@@ -148,7 +151,7 @@ class Store:
                 raise CollectionExists(f"collection {name!r} exists already")
             if run("SELECT 1 FROM aliases WHERE alias = ?", (name,)).fetchone():
                 raise CollectionExists(f"{name!r} is an alias already")
-            space_no = _space_no(transaction, space_id, dim, now)
+            space_no = spaces.space_no(transaction, space_id, dim, now)
             statement = (
                 "INSERT INTO collections (name, space_no, metadata, created_unix_ms) VALUES (?, ?, ?, ?)"
             )
@@ -274,18 +277,6 @@ class Store:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed("the store was closed")
-
-
-def _space_no(transaction: Transaction, space_id: str, dim: int, now: int) -> int:
-    run = transaction.connection.execute
-    known = run("SELECT space_no, dim FROM spaces WHERE space_id = ?", (space_id,)).fetchone()
-    if known is None:
-        statement = "INSERT INTO spaces (space_id, dim, created_unix_ms) VALUES (?, ?, ?) RETURNING space_no"
-        (made,) = run(statement, (space_id, dim, now)).fetchone()
-        return int(made)
-    if known[1] != dim:
-        raise WrongSpace(f"space {shown(space_id)} has dim {known[1]} in this store; dim {dim} was asked for")
-    return int(known[0])
 
 
 def _check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, Any] | None) -> str:

@@ -8,12 +8,16 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import label_sets as label_set_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
+from nearlight.client import relevance as relevance_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.label_sets import LabelSet
+from nearlight.client.relevance import CollectionCalibration
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
@@ -106,6 +110,26 @@ class AsyncClient:
             embedding_plans.classify(self._caller.server, images, **options), options.get("timeout")
         )
 
+    # ---- label sets
+
+    async def put_label_set(
+        self, label_set: LabelSet, *, only_if_absent: bool = False, timeout: float | None = None
+    ) -> LabelSet:
+        """Stores labels under a name, in place of the set of that name; returns the set as stored."""
+        return await self._caller.run(label_set_plans.put_label_set(label_set, only_if_absent), timeout)
+
+    async def label_set(self, name: str, *, timeout: float | None = None) -> LabelSet:
+        """Returns one label set by name."""
+        return await self._caller.run(label_set_plans.label_set(name), timeout)
+
+    async def label_sets(self, *, timeout: float | None = None) -> list[LabelSet]:
+        """Returns the label sets, ordered by name."""
+        return await self._caller.run(label_set_plans.label_sets(), timeout)
+
+    async def delete_label_set(self, name: str, *, timeout: float | None = None) -> None:
+        """Deletes a label set."""
+        await self._caller.run(label_set_plans.delete_label_set(name), timeout)
+
     # ---- collections
 
     async def create_collection(
@@ -167,6 +191,10 @@ class AsyncClient:
     ) -> CollectionInfo:
         """Removes the index of a payload key; filters on it stay right."""
         return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
+
+    async def calibrate_collection(self, name: str, *, timeout: float | None = None) -> CollectionCalibration:
+        """Fits the relevance of a collection's hits to its points as they are now."""
+        return await self._caller.run(relevance_plans.calibrate_collection(name), timeout)
 
     # ---- points
 

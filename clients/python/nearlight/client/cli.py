@@ -20,6 +20,8 @@ SUMMARIES = {
     "index": "Put a folder or a parquet file of images into a collection.",
     "search": "Find images by words, by an image, or by a point.",
     "classify": "Label images with any words.",
+    "labels": "Keep labels on the server under a name, for `nearlight classify --label-set`.",
+    "calibrate": "Fit a label set's probabilities to labelled images, so that 80 % is right 8 times in 10.",
     "embed": "Turn images and texts into vectors, saved as .npy.",
     "collections": "List, show, create and delete collections.",
     "models": "List the models a server has loaded.",
@@ -35,6 +37,7 @@ SUMMARIES = {
 # The extra whose packages a subcommand needs.
 EXTRAS = {
     "bundle": "bundle",
+    "calibrate": "parquet",
     "demo": "demo",
     "evaluate": "train",
     "export": "export",

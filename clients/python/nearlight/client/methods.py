@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from nearlight.v1 import collection_pb2, embedding_pb2, model_pb2, point_pb2, query_pb2
+from nearlight.v1 import collection_pb2, embedding_pb2, maintenance_pb2, model_pb2, point_pb2, query_pb2
 
 Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply", bound=Message)
@@ -48,6 +48,18 @@ _C, _P = "/nearlight.v1.CollectionService/", "/nearlight.v1.PointService/"
 EMBED = Method(_E + "Embed", embedding_pb2.EmbedRequest, embedding_pb2.EmbedResponse)
 EMBED_STREAM = Method(_E + "EmbedStream", embedding_pb2.EmbedStreamRequest, embedding_pb2.EmbedStreamResponse)
 CLASSIFY = Method(_E + "Classify", embedding_pb2.ClassifyRequest, embedding_pb2.ClassifyResponse)
+PUT_LABEL_SET = Method(_E + "PutLabelSet", embedding_pb2.PutLabelSetRequest, embedding_pb2.LabelSet)
+PUT_NEW_LABEL_SET = replace(PUT_LABEL_SET, repeatable=False)  # only_if_absent
+GET_LABEL_SET = Method(_E + "GetLabelSet", embedding_pb2.GetLabelSetRequest, embedding_pb2.LabelSet)
+LIST_LABEL_SETS = Method(
+    _E + "ListLabelSets", embedding_pb2.ListLabelSetsRequest, embedding_pb2.ListLabelSetsResponse
+)
+DELETE_LABEL_SET = Method(
+    _E + "DeleteLabelSet",
+    embedding_pb2.DeleteLabelSetRequest,
+    embedding_pb2.DeleteLabelSetResponse,
+    repeatable=False,
+)
 
 LIST_MODELS = Method(_M + "ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)
 GET_MODEL = Method(_M + "GetModel", model_pb2.GetModelRequest, model_pb2.ModelInfo)
@@ -100,3 +112,9 @@ COUNT = Method(_P + "Count", point_pb2.CountRequest, point_pb2.CountResponse)
 QUERY = Method(_P + "Query", query_pb2.QueryRequest, query_pb2.QueryResponse)
 QUERY_BATCH = Method(_P + "QueryBatch", query_pb2.QueryBatchRequest, query_pb2.QueryBatchResponse)
 QUERY_GROUPS = Method(_P + "QueryGroups", query_pb2.QueryGroupsRequest, query_pb2.QueryGroupsResponse)
+
+CALIBRATE = Method(
+    "/nearlight.v1.MaintenanceService/Calibrate",
+    maintenance_pb2.CalibrateRequest,
+    maintenance_pb2.CalibrateResponse,
+)

@@ -8,11 +8,15 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
+from nearlight.client import label_sets as label_set_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
+from nearlight.client import relevance as relevance_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.label_sets import LabelSet
+from nearlight.client.relevance import CollectionCalibration
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
 from nearlight.client.transport import Connection
@@ -103,6 +107,26 @@ class Client:
             embedding_plans.classify(self._caller.server, images, **options), options.get("timeout")
         )
 
+    # ---- label sets
+
+    def put_label_set(
+        self, label_set: LabelSet, *, only_if_absent: bool = False, timeout: float | None = None
+    ) -> LabelSet:
+        """Stores labels under a name, in place of the set of that name; returns the set as stored."""
+        return self._caller.run(label_set_plans.put_label_set(label_set, only_if_absent), timeout)
+
+    def label_set(self, name: str, *, timeout: float | None = None) -> LabelSet:
+        """Returns one label set by name."""
+        return self._caller.run(label_set_plans.label_set(name), timeout)
+
+    def label_sets(self, *, timeout: float | None = None) -> list[LabelSet]:
+        """Returns the label sets, ordered by name."""
+        return self._caller.run(label_set_plans.label_sets(), timeout)
+
+    def delete_label_set(self, name: str, *, timeout: float | None = None) -> None:
+        """Deletes a label set."""
+        self._caller.run(label_set_plans.delete_label_set(name), timeout)
+
     # ---- collections
 
     def create_collection(
@@ -164,6 +188,10 @@ class Client:
     ) -> CollectionInfo:
         """Removes the index of a payload key; filters on it stay right."""
         return self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
+
+    def calibrate_collection(self, name: str, *, timeout: float | None = None) -> CollectionCalibration:
+        """Fits the relevance of a collection's hits to its points as they are now."""
+        return self._caller.run(relevance_plans.calibrate_collection(name), timeout)
 
     # ---- points
 
