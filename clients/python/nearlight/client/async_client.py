@@ -91,15 +91,7 @@ class AsyncClient:
         in_flight: int = 4,
         timeout: float | None = None,
     ) -> AsyncIterator[EmbeddedInput]:
-        """Yields a vector or an error for each input, in order, with bounded memory.
-
-        Args:
-            inputs: read as far ahead as ``batch_size * in_flight``.
-            model: name or alias; "" means the default model.
-            batch_size: most inputs of a message, >= 1; less where the server's limits ask for it.
-            in_flight: most messages not yet answered, >= 1.
-            timeout: seconds for each message.
-        """
+        """Yields a vector or an error for each input, in order; arguments as of ``Client.embed_stream``."""
         return self._caller.stream(EmbedKind(model), inputs, batch_size, in_flight, timeout)
 
     async def classify(
