@@ -114,6 +114,40 @@ def test_min_relevance_keeps_the_best_that_reach_it(stubs: Any, photos: str) -> 
     assert list(outcome.response.hits) == kept[:4]
 
 
+def test_in_a_batch_a_query_that_cannot_be_judged_fails_alone(stubs: Any, photos: str, rows: F32) -> None:
+    vector = vector_pb2.Vector(data=rows[0].astype("<f4").tobytes())
+    queries = [
+        Request(query=Query(vector=vector), min_relevance=0.5),
+        Request(query=Query(text="a red fox"), limit=3),
+        Request(query=Query(vector=vector), limit=2, autocut=query_pb2.Autocut()),
+        Request(query=Query(text="a red fox"), min_relevance=2),
+    ]
+    batch = query_pb2.QueryBatchRequest(collection=photos, queries=queries)
+    first, second, third, fourth = stubs.points.QueryBatch(batch).results
+    assert (first.error.code, "needs a query by text" in first.error.message) == (9, True)
+    alone = stubs.points.Query(Request(collection=photos, query=Query(text="a red fox"), limit=3))
+    assert list(second.response.hits) == list(alone.hits)
+    assert len(third.response.hits) == 2
+    assert fourth.error.code == 3
+
+
+def test_a_filter_leaves_fewer_points_to_be_near_by_chance(stubs: Any, photos: str, rows: F32) -> None:
+    query = Query(text="a red fox")
+    whole = {
+        hit.id.num: hit for hit in stubs.points.Query(Request(collection=photos, query=query, limit=N)).hits
+    }
+    even: Any = {"must": [{"field": {"key": "even", "match": {"integer": 1}}}]}
+    half = stubs.points.Query(Request(collection=photos, query=query, limit=N, filter=even)).hits
+    assert len(half) == N // 2
+    null = fit_null(embedded(stubs, list(PROMPTS)), rows)
+    (vector,) = embedded(stubs, ["a red fox"])
+    level = null.level(vector, rows, null.centres(rows))
+    wanted = null.relevance(level, rows @ vector, rows, N // 2)
+    for hit in half:
+        assert hit.relevance == pytest.approx(wanted[hit.id.num], abs=2e-3)
+        assert hit.relevance >= whole[hit.id.num].relevance
+
+
 def test_vectors_come_back_as_they_were_asked_for(stubs: Any, photos: str, rows: F32) -> None:
     for dtype, kind in ((vector_pb2.DTYPE_F32, "<f4"), (vector_pb2.DTYPE_F16, "<f2")):
         request = Request(collection=photos, query=Query(text="x"), limit=3, with_vectors=True, dtype=dtype)
