@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nearlight.server.autocut import MAX_JUMPS, autocut
+from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, Caller, Input, StageTimes
 from nearlight.server.catalog import Catalog
 from nearlight.server.config import LimitsConfig
-from nearlight.server.convert.values import point_id_of, timings, vector_message, vector_of
+from nearlight.server.convert.values import cache_use, point_id_of, timings, vector_message, vector_of
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, NotPossible, ServerError
 from nearlight.server.patience import Patience
@@ -170,7 +171,8 @@ class RelevanceDesk:
         if null is None:
             return Judge(widened, request)
         widened.with_vectors, widened.dtype = True, vector_pb2.DTYPE_F32
-        vector, times = await self._vector(request.query, collection, patience)
+        patience, use = patience.wishing(request.priority), cache_use(request.cache)
+        vector, times = await self._vector(request.query, collection, patience, use)
         if vector is None:
             return Judge(widened, request)  # no such point: the search says so
         if request.query.WhichOneof("query") != "id":  # a point is left out of its own hits
@@ -201,7 +203,7 @@ class RelevanceDesk:
         )
 
     async def _vector(
-        self, query: query_pb2.Query, collection: Collection, patience: Patience
+        self, query: query_pb2.Query, collection: Collection, patience: Patience, use: CacheUse
     ) -> tuple[F32 | None, StageTimes]:
         """The query's vector (D,), None where its point does not exist, and how long it took."""
         if query.WhichOneof("query") == "id":
@@ -210,7 +212,7 @@ class RelevanceDesk:
             return records[0].vector if records else None, StageTimes()
         source = input_of_query(query)
         model = self._catalog.model_for(collection.info)
-        return await self._embedder.embed_one(model, source, patience)
+        return await self._embedder.embed_one(model, source, patience, use)
 
     async def _text_bank(self, collection: Collection) -> F32 | None:
         """Vectors of the prompts (K, D); None where no model embeds texts into the collection's space."""
