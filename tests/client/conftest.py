@@ -22,6 +22,8 @@ from nearlight.v1 import (
     embedding_pb2,
     embedding_pb2_grpc,
     input_pb2,
+    maintenance_pb2,
+    maintenance_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     point_pb2,
@@ -70,6 +72,8 @@ class Script:
     metadata: list[dict[str, Any]] = field(default_factory=list)
     points: dict[Any, point_pb2.PointInput] = field(default_factory=dict)
     collections: dict[str, collection_pb2.CollectionInfo] = field(default_factory=dict)
+    calibrated: set[str] = field(default_factory=set)
+    label_sets: dict[str, embedding_pb2.LabelSet] = field(default_factory=dict)
     most_in_flight: int = 0
 
     def fail(
@@ -92,6 +96,7 @@ class Services(
     model_pb2_grpc.ModelServiceServicer,
     collection_pb2_grpc.CollectionServiceServicer,
     point_pb2_grpc.PointServiceServicer,
+    maintenance_pb2_grpc.MaintenanceServiceServicer,
 ):
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -145,18 +150,56 @@ class Services(
 
     async def Classify(self, request: Any, context: Any) -> Any:
         await self.begin("Classify", request, context)
-        names = [label.name for label in request.labels.labels]
+        labels = request.labels
+        if request.label_set:
+            labels = self.script.label_sets[request.label_set].labels
+        names = [label.name for label in labels.labels]
         results = [
             embedding_pb2.ImageLabels(
                 labels=[]
                 if image == b"bad"
-                else [embedding_pb2.ScoredLabel(label=names[len(image) % len(names)], probability=0.5)]
+                else [embedding_pb2.ScoredLabel(label=names[len(image) % len(names)], probability=0.5)],
+                abstained=request.min_probability > 0.5,
             )
             for image in request.images
         ]
         bad = [i for i, image in enumerate(request.images) if image == b"bad"]
         errors = [input_pb2.ItemError(index=i, code=3, message="is bad") for i in bad]
-        return embedding_pb2.ClassifyResponse(results=results, errors=errors)
+        stored = self.script.label_sets.get(request.label_set)
+        calibrated = stored is not None and stored.HasField("calibration")
+        return embedding_pb2.ClassifyResponse(results=results, errors=errors, calibrated=calibrated)
+
+    async def PutLabelSet(self, request: Any, context: Any) -> Any:
+        await self.begin("PutLabelSet", request, context)
+        name = request.label_set.name
+        if request.only_if_absent and name in self.script.label_sets:
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, f"label set {name!r} exists")
+        stored = embedding_pb2.LabelSet()
+        stored.CopyFrom(request.label_set)
+        stored.updated_unix_ms = 1_700_000_000_000
+        self.script.label_sets[name] = stored
+        return stored
+
+    async def GetLabelSet(self, request: Any, context: Any) -> Any:
+        await self.begin("GetLabelSet", request, context)
+        if request.name not in self.script.label_sets:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no label set {request.name!r}")
+        return self.script.label_sets[request.name]
+
+    async def ListLabelSets(self, request: Any, context: Any) -> Any:
+        """Answers one set a page."""
+        await self.begin("ListLabelSets", request, context)
+        names = sorted(name for name in self.script.label_sets if name > request.page_token)
+        return embedding_pb2.ListLabelSetsResponse(
+            label_sets=[self.script.label_sets[name] for name in names[:1]],
+            next_page_token=names[0] if len(names) > 1 else "",
+        )
+
+    async def DeleteLabelSet(self, request: Any, context: Any) -> Any:
+        await self.begin("DeleteLabelSet", request, context)
+        if self.script.label_sets.pop(request.name, None) is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no label set {request.name!r}")
+        return embedding_pb2.DeleteLabelSetResponse()
 
     async def CreateCollection(self, request: Any, context: Any) -> Any:
         await self.begin("CreateCollection", request, context)
@@ -190,6 +233,13 @@ class Services(
         if self.script.collections.pop(request.name, None) is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no collection {request.name!r}")
         return collection_pb2.DeleteCollectionResponse(deleted=len(self.script.points))
+
+    async def Calibrate(self, request: Any, context: Any) -> Any:
+        """Knows no model for texts in collections of the name "images"."""
+        await self.begin("Calibrate", request, context)
+        self.script.calibrated.add(request.collection)
+        text = None if request.collection == "images" else 0.25
+        return maintenance_pb2.CalibrateResponse(text_midpoint=text, image_midpoint=0.75, points=60)
 
     def upsert(self, request: point_pb2.UpsertRequest) -> point_pb2.UpsertResponse:
         errors = []
@@ -304,7 +354,10 @@ class Services(
         ids = sorted(self.script.points, key=str)[request.offset : request.offset + request.limit]
         hits = [
             query_pb2.Hit(
-                id=self.script.points[i].id, score=0.5, payload_json=self.script.points[i].payload_json
+                id=self.script.points[i].id,
+                score=0.5,
+                payload_json=self.script.points[i].payload_json,
+                relevance=0.75 if request.collection in self.script.calibrated else None,
             )
             for i in ids[:3]
         ]
@@ -335,6 +388,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeServer]:
         model_pb2_grpc.add_ModelServiceServicer_to_server(services, server)  # type: ignore[no-untyped-call]
         collection_pb2_grpc.add_CollectionServiceServicer_to_server(services, server)  # type: ignore[no-untyped-call]
         point_pb2_grpc.add_PointServiceServicer_to_server(services, server)  # type: ignore[no-untyped-call]
+        maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server(services, server)  # type: ignore[no-untyped-call]
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return server, port

@@ -78,7 +78,7 @@ def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode
 def test_calls_of_later_versions_say_so_by_name(stubs: Any) -> None:
     calls: list[tuple[Any, Any, str]] = [
         (stubs.collections.UpdateCollection, collection_pb2.UpdateCollectionRequest(), "UpdateCollection"),
-        (stubs.maintenance.Calibrate, maintenance_pb2.CalibrateRequest(), "MaintenanceService/Calibrate"),
+        (stubs.maintenance.MeasureRecall, maintenance_pb2.MeasureRecallRequest(), "Service/MeasureRecall"),
     ]
     for call, request, name in calls:
         with pytest.raises(grpc.RpcError, match=f"{name} is not built in this server") as caught:

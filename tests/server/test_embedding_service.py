@@ -314,13 +314,3 @@ def test_what_classify_refuses(
         stubs.embedding.Classify(classify(**given))
     assert caught.value.code() is code
     assert words in str(caught.value.details())
-
-
-def test_what_is_not_built_says_so_by_name(stubs: Any, images: list[bytes]) -> None:
-    request = embedding_pb2.ClassifyRequest(images=images[:1], label_set="mine")
-    with pytest.raises(grpc.RpcError, match="label_set") as caught:
-        stubs.embedding.Classify(request)
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    with pytest.raises(grpc.RpcError, match="PutLabelSet") as caught:
-        stubs.embedding.PutLabelSet(embedding_pb2.PutLabelSetRequest())
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

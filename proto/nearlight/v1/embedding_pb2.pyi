@@ -122,34 +122,38 @@ class ImageLabels(_message.Message):
     def __init__(self, labels: _Optional[_Iterable[_Union[ScoredLabel, _Mapping]]] = ..., abstained: bool = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("results", "errors", "model", "space_id", "timings", "labels_cached")
+    __slots__ = ("results", "errors", "model", "space_id", "timings", "labels_cached", "calibrated")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SPACE_ID_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     LABELS_CACHED_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATED_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ImageLabels]
     errors: _containers.RepeatedCompositeFieldContainer[_input_pb2.ItemError]
     model: str
     space_id: str
     timings: _input_pb2.Timings
     labels_cached: bool
-    def __init__(self, results: _Optional[_Iterable[_Union[ImageLabels, _Mapping]]] = ..., errors: _Optional[_Iterable[_Union[_input_pb2.ItemError, _Mapping]]] = ..., model: _Optional[str] = ..., space_id: _Optional[str] = ..., timings: _Optional[_Union[_input_pb2.Timings, _Mapping]] = ..., labels_cached: bool = ...) -> None: ...
+    calibrated: bool
+    def __init__(self, results: _Optional[_Iterable[_Union[ImageLabels, _Mapping]]] = ..., errors: _Optional[_Iterable[_Union[_input_pb2.ItemError, _Mapping]]] = ..., model: _Optional[str] = ..., space_id: _Optional[str] = ..., timings: _Optional[_Union[_input_pb2.Timings, _Mapping]] = ..., labels_cached: bool = ..., calibrated: bool = ...) -> None: ...
 
 class Calibration(_message.Message):
-    __slots__ = ("temperature", "bias", "ece_before", "ece_after", "images")
+    __slots__ = ("temperature", "bias", "ece_before", "ece_after", "images", "held_out_images")
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     BIAS_FIELD_NUMBER: _ClassVar[int]
     ECE_BEFORE_FIELD_NUMBER: _ClassVar[int]
     ECE_AFTER_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    HELD_OUT_IMAGES_FIELD_NUMBER: _ClassVar[int]
     temperature: float
     bias: float
     ece_before: float
     ece_after: float
     images: int
-    def __init__(self, temperature: _Optional[float] = ..., bias: _Optional[float] = ..., ece_before: _Optional[float] = ..., ece_after: _Optional[float] = ..., images: _Optional[int] = ...) -> None: ...
+    held_out_images: int
+    def __init__(self, temperature: _Optional[float] = ..., bias: _Optional[float] = ..., ece_before: _Optional[float] = ..., ece_after: _Optional[float] = ..., images: _Optional[int] = ..., held_out_images: _Optional[int] = ...) -> None: ...
 
 class LabelSet(_message.Message):
     __slots__ = ("name", "labels", "model", "min_probability", "calibration", "space_id", "updated_unix_ms")

@@ -160,12 +160,14 @@ class CalibrateRequest(_message.Message):
     def __init__(self, collection: _Optional[str] = ...) -> None: ...
 
 class CalibrateResponse(_message.Message):
-    __slots__ = ("text_midpoint", "image_midpoint")
+    __slots__ = ("text_midpoint", "image_midpoint", "points")
     TEXT_MIDPOINT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_MIDPOINT_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     text_midpoint: float
     image_midpoint: float
-    def __init__(self, text_midpoint: _Optional[float] = ..., image_midpoint: _Optional[float] = ...) -> None: ...
+    points: int
+    def __init__(self, text_midpoint: _Optional[float] = ..., image_midpoint: _Optional[float] = ..., points: _Optional[int] = ...) -> None: ...
 
 class UpgradeInfo(_message.Message):
     __slots__ = ("collection", "state", "old_space_id", "new_space_id", "done", "total", "failed", "started_unix_ms", "overlap_at_10", "message")

@@ -142,7 +142,8 @@ class MaintenanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Calibrate(self, request, context):
-        """Fits relevance to the collection's own scores.
+        """Fits the relevance of hits to the collection's own vectors and a bank of generic prompts. FAILED_PRECONDITION below
+        50 points. Do it again when the collection has become another; its growth alone is accounted for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -17,6 +17,7 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.errors import NotPossible, ServerError
 from nearlight.server.models import LoadedModel
 from nearlight.server.patience import Patience
+from nearlight.store import Calibration, LabelSet
 
 # Prompts embedded at once while a list of labels is prepared: small beside the queue, large beside a batch.
 PROMPTS_AT_ONCE = 128
@@ -122,6 +123,34 @@ class PrototypeCache:
                 sums[label] += outcome.vector
         norms = np.linalg.norm(sums, axis=1, keepdims=True)  # (L, 1)
         return np.asarray(sums / np.maximum(norms, 1e-12), np.float32)
+
+
+def calibrated(scoring: Scoring, calibration: Calibration) -> Scoring:
+    """The scoring whose logits are `logits of scoring / temperature + bias`.
+
+    Temperature scaling: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2; with a
+    bias for sigmoid models: Platt 1999, "Probabilistic Outputs for Support Vector Machines".
+    """
+    scale = scoring.logit_scale / calibration.temperature
+    bias = scoring.logit_bias / calibration.temperature + calibration.bias
+    return scoring.model_copy(update={"logit_scale": scale, "logit_bias": bias})
+
+
+def calibration_for(
+    stored: LabelSet | None, model: LoadedModel, multi_label: bool | None
+) -> Calibration | None:
+    """The calibration that holds for a call: of the model's space, and of its own kind of scoring.
+
+    Args:
+        stored: the label set, if one is named.
+        model: that answers.
+        multi_label: as asked for; None: as the model was trained.
+    """
+    scoring = model.manifest.scoring
+    if stored is None or scoring is None or stored.space_id != model.space_id:
+        return None
+    is_own_kind = multi_label is None or multi_label == (scoring.kind == "sigmoid")
+    return stored.calibration if is_own_kind else None
 
 
 def score_labels(

@@ -9,7 +9,7 @@ import grpc
 
 from nearlight.bundle.prompts import DEFAULT_TEMPLATES
 from nearlight.server.call import Embedded, Input, Outcome
-from nearlight.server.classifier import PrototypeCache, score_labels
+from nearlight.server.classifier import PrototypeCache, calibrated, calibration_for, score_labels
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.embedding import (
     check_dim,
@@ -19,11 +19,13 @@ from nearlight.server.convert.embedding import (
     embed_response,
     without_truncated,
 )
+from nearlight.server.convert.label_sets import label_set_message
 from nearlight.server.convert.values import batch_error, cache_use, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import NotPossible
 from nearlight.server.health import Health
 from nearlight.server.in_order import in_order
+from nearlight.server.label_sets import LabelSetDesk
 from nearlight.server.log import get_logger
 from nearlight.server.metrics import observe
 from nearlight.server.models import Models
@@ -44,6 +46,7 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         models: loaded.
         embedder: the door to the engines.
         prototypes: label vectors.
+        label_sets: stored labels.
         limits: of the server.
         health: tells streams when the server drains.
     """
@@ -53,12 +56,14 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         models: Models,
         embedder: Embedder,
         prototypes: PrototypeCache,
+        label_sets: LabelSetDesk,
         limits: LimitsConfig,
         health: Health,
     ) -> None:
         self._models = models
         self._embedder = embedder
         self._prototypes = prototypes
+        self._label_sets = label_sets
         self._limits = limits
         self._health = health
 
@@ -83,8 +88,10 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
     ) -> embedding_pb2.ClassifyResponse:
         """Label images with any words."""
         watch, patience = Stopwatch(), patience_of(context).wishing(request.priority)
-        model = self._models.get(request.model)
-        wish = classify_wish(request, self._limits, DEFAULT_TEMPLATES)
+        is_stored = request.WhichOneof("label_source") == "label_set"
+        stored = await self._label_sets.get(request.label_set, "label_set") if is_stored else None
+        model = self._models.get(request.model or (stored.model if stored else ""))
+        wish = classify_wish(request, stored, self._limits, DEFAULT_TEMPLATES)
         scoring = model.manifest.scoring
         if scoring is None or "text" not in model.towers:
             raise NotPossible(f"model {model.name!r} has no text tower: it cannot compare images with labels")
@@ -92,11 +99,37 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         observe.cache("labels", hit=were_cached)
         embeddings = await self._embedder.embed(model, wish.images, patience, cache_use(request.cache))
         vectors = [o.vector if isinstance(o, Embedded) else None for o in embeddings.outcomes]
+        calibration = calibration_for(stored, model, wish.multi_label)
+        scoring = calibrated(scoring, calibration) if calibration else scoring
         scores = score_labels(vectors, prototypes, scoring, wish.multi_label)
         response = classify_response(wish, embeddings, scores, model)
-        response.labels_cached = were_cached
+        response.labels_cached, response.calibrated = were_cached, calibration is not None
         response.timings.CopyFrom(timings(watch.ms, embeddings.times))
         return response
+
+    async def PutLabelSet(
+        self, request: embedding_pb2.PutLabelSetRequest, context: Context
+    ) -> embedding_pb2.LabelSet:
+        """Store labels under a name."""
+        return await self._label_sets.put(request)
+
+    async def GetLabelSet(
+        self, request: embedding_pb2.GetLabelSetRequest, context: Context
+    ) -> embedding_pb2.LabelSet:
+        """One label set by name."""
+        return label_set_message(await self._label_sets.get(request.name))
+
+    async def ListLabelSets(
+        self, request: embedding_pb2.ListLabelSetsRequest, context: Context
+    ) -> embedding_pb2.ListLabelSetsResponse:
+        """Page through the label sets."""
+        return await self._label_sets.page(request)
+
+    async def DeleteLabelSet(
+        self, request: embedding_pb2.DeleteLabelSetRequest, context: Context
+    ) -> embedding_pb2.DeleteLabelSetResponse:
+        """Delete a label set."""
+        return await self._label_sets.delete(request)
 
     async def _embed(
         self, request: embedding_pb2.EmbedRequest, patience: Patience

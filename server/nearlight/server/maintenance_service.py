@@ -8,6 +8,7 @@ from nearlight.server.catalog import Catalog
 from nearlight.server.convert.collections import check_name, collection_message
 from nearlight.server.convert.values import page_size_of
 from nearlight.server.errors import InvalidInput
+from nearlight.server.relevance import RelevanceDesk
 from nearlight.store import SnapshotInfo
 from nearlight.v1 import collection_pb2, maintenance_pb2, maintenance_pb2_grpc
 
@@ -18,10 +19,16 @@ MAX_SAMPLE = 1_000_000
 
 
 class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
-    """Keeping collections whole; what is not here the interceptor answers for."""
+    """Keeps collections whole and calibrates them; what is not here the interceptor answers for.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Args:
+        catalog: of the collections.
+        relevance: calibrates.
+    """
+
+    def __init__(self, catalog: Catalog, relevance: RelevanceDesk) -> None:
         self._catalog = catalog
+        self._relevance = relevance
 
     async def Verify(
         self, request: maintenance_pb2.VerifyRequest, context: Context
@@ -84,6 +91,12 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
         snapshots = self._catalog.store.snapshots
         made = await self._catalog.run(lambda: snapshots.restore(request.snapshot, request.collection))
         return collection_message(made.info, self._catalog.models)
+
+    async def Calibrate(
+        self, request: maintenance_pb2.CalibrateRequest, context: Context
+    ) -> maintenance_pb2.CalibrateResponse:
+        """Fit the relevance of a collection's hits."""
+        return await self._relevance.calibrate(request.collection)
 
 
 def snapshot_message(info: SnapshotInfo) -> maintenance_pb2.SnapshotInfo:

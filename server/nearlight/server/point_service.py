@@ -27,6 +27,7 @@ from nearlight.server.log import get_logger
 from nearlight.server.metrics import observe
 from nearlight.server.patience import Patience, patience_of
 from nearlight.server.querier import Querier
+from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.status import INTERNAL_MESSAGE, message_of
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.server.upserter import ReadyBatch, Upserter
@@ -44,16 +45,24 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         catalog: collections.
         upserter: writes.
         querier: searches.
+        relevance: judges what it found.
         limits: of the server.
         health: tells streams when the server drains.
     """
 
     def __init__(
-        self, catalog: Catalog, upserter: Upserter, querier: Querier, limits: LimitsConfig, health: Health
+        self,
+        catalog: Catalog,
+        upserter: Upserter,
+        querier: Querier,
+        relevance: RelevanceDesk,
+        limits: LimitsConfig,
+        health: Health,
     ) -> None:
         self._catalog = catalog
         self._upserter = upserter
         self._querier = querier
+        self._relevance = relevance
         self._limits = limits
         self._health = health
 
@@ -130,7 +139,9 @@ class PointService(point_pb2_grpc.PointServiceServicer):
 
     async def Query(self, request: query_pb2.QueryRequest, context: Context) -> query_pb2.QueryResponse:
         """The nearest points to a text, an image, a vector or a point."""
-        return await self._querier.query(request, patience_of(context))
+        patience = patience_of(context)
+        judge = await self._relevance.judge(request, request.collection, patience)
+        return judge.judged(await self._querier.query(judge.request, patience))
 
     async def QueryBatch(
         self, request: query_pb2.QueryBatchRequest, context: Context
@@ -139,9 +150,11 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         watch = Stopwatch()
         collection = self._catalog.collection(request.collection)
         check_count(len(request.queries), self._limits.max_batch_queries, "queries")
-        outcomes = await self._querier.query_batch(
-            collection, request.collection, request.queries, patience_of(context)
-        )
+        patience, name = patience_of(context), request.collection
+        judges = await self._relevance.judges(request.queries, name, patience)
+        asked = [judge.request for judge in judges]
+        answers = await self._querier.query_batch(collection, name, asked, patience)
+        outcomes = [judge.outcome(answer) for judge, answer in zip(judges, answers, strict=True)]
         results = [_outcome(outcome, i) for i, outcome in enumerate(outcomes)]
         n = fitting(results, self._limits.max_message_bytes)
         return query_pb2.QueryBatchResponse(

@@ -21,6 +21,7 @@ from nearlight.server.embedding_service import EmbeddingService
 from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
 from nearlight.server.health import Health, Phase
 from nearlight.server.interceptor import CallInterceptor
+from nearlight.server.label_sets import LabelSetDesk
 from nearlight.server.log import get_logger
 from nearlight.server.maintenance_service import MaintenanceService
 from nearlight.server.metrics.endpoint import MetricsEndpoint
@@ -30,6 +31,7 @@ from nearlight.server.model_service import ModelService
 from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
 from nearlight.server.querier import Querier
+from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.security.access import Access
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.security.tls import ServerTls
@@ -151,15 +153,18 @@ class Server:
         limits, models = self._config.limits, self._models
         upserter, querier = Upserter(catalog, embedder, limits), Querier(catalog, embedder, limits)
         prototypes = PrototypeCache(embedder, self._config.engine.prototype_cache_entries)
-        embedding = EmbeddingService(models, embedder, prototypes, limits, self._health)
-        points = PointService(catalog, upserter, querier, limits, self._health)
+        label_sets = LabelSetDesk(catalog, limits)
+        embedding = EmbeddingService(models, embedder, prototypes, label_sets, limits, self._health)
+        relevance = RelevanceDesk(catalog, embedder, limits)
+        points = PointService(catalog, upserter, querier, relevance, limits, self._health)
+        maintenance = MaintenanceService(catalog, relevance)
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = [
             (embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding),
             (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits, self._loader())),
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
             (point_pb2_grpc.add_PointServiceServicer_to_server, points),
-            (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, MaintenanceService(catalog)),
+            (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, maintenance),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health.servicer),
         ]
         for add, servicer in services:

@@ -29,6 +29,8 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     store.SnapshotDamaged: grpc.StatusCode.DATA_LOSS,
     store.PayloadIndexNotFound: grpc.StatusCode.NOT_FOUND,
     store.PayloadIndexExists: grpc.StatusCode.ALREADY_EXISTS,
+    store.LabelSetNotFound: grpc.StatusCode.NOT_FOUND,
+    store.LabelSetExists: grpc.StatusCode.ALREADY_EXISTS,
     store.WrongSpace: grpc.StatusCode.FAILED_PRECONDITION,
     # Without RetryInfo: a client must not retry it as it would an overload.
     store.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -3,14 +3,18 @@
 from nearlight.store.aliases import AliasChange as AliasChange
 from nearlight.store.aliases import DeleteAlias as DeleteAlias
 from nearlight.store.aliases import SetAlias as SetAlias
+from nearlight.store.calibrations import Nulls as Nulls
 from nearlight.store.collection import Collection as Collection
 from nearlight.store.errors import AliasNotFound as AliasNotFound
 from nearlight.store.errors import CollectionExists as CollectionExists
 from nearlight.store.errors import CollectionNotFound as CollectionNotFound
 from nearlight.store.errors import InvalidCollection as InvalidCollection
 from nearlight.store.errors import InvalidInput as InvalidInput
+from nearlight.store.errors import InvalidLabelSet as InvalidLabelSet
 from nearlight.store.errors import InvalidPoint as InvalidPoint
 from nearlight.store.errors import InvalidQuery as InvalidQuery
+from nearlight.store.errors import LabelSetExists as LabelSetExists
+from nearlight.store.errors import LabelSetNotFound as LabelSetNotFound
 from nearlight.store.errors import PayloadIndexExists as PayloadIndexExists
 from nearlight.store.errors import PayloadIndexNotFound as PayloadIndexNotFound
 from nearlight.store.errors import SnapshotDamaged as SnapshotDamaged
@@ -25,6 +29,9 @@ from nearlight.store.errors import WrongSpace as WrongSpace
 from nearlight.store.filters import Filter as Filter
 from nearlight.store.filters import check_filter as check_filter
 from nearlight.store.grouping import HitGroup as HitGroup
+from nearlight.store.label_sets import Calibration as Calibration
+from nearlight.store.label_sets import Label as Label
+from nearlight.store.label_sets import LabelSet as LabelSet
 from nearlight.store.mixing import diverse as diverse
 from nearlight.store.mixing import mean_direction as mean_direction
 from nearlight.store.ordering import Order as Order
@@ -37,6 +44,7 @@ from nearlight.store.points import PayloadKind as PayloadKind
 from nearlight.store.points import Point as Point
 from nearlight.store.points import PointId as PointId
 from nearlight.store.points import Record as Record
+from nearlight.store.relevance import Null as Null
 from nearlight.store.snapshots import SnapshotInfo as SnapshotInfo
 from nearlight.store.store import Store as Store
 from nearlight.store.validation import payload_from_json as payload_from_json

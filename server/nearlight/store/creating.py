@@ -4,7 +4,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from nearlight.store.errors import CollectionExists, InvalidCollection, InvalidPoint, WrongSpace, shown
+from nearlight.store import spaces
+from nearlight.store.errors import CollectionExists, InvalidCollection, InvalidPoint, shown
 from nearlight.store.names import check_name
 from nearlight.store.rows import Place
 from nearlight.store.validation import payload_text
@@ -21,7 +22,7 @@ def insert_collection(
     Raises:
         WrongSpace: the space is known with another dim.
     """
-    space_no = _space_no(connection, space_id, dim, now_unix_ms)
+    space_no = spaces.space_no(connection, space_id, dim, now_unix_ms)
     statement = "INSERT INTO collections (name, space_no, metadata, created_unix_ms) VALUES (?, ?, ?, ?)"
     collection_id = connection.execute(statement, (name, space_no, metadata, now_unix_ms)).lastrowid
     if collection_id is None:
@@ -45,18 +46,6 @@ def forget_collection(connection: sqlite3.Connection, collection_id: int) -> Non
     """Delete a collection and its aliases; its rows are reclaimed later."""
     connection.execute("UPDATE collections SET name = NULL WHERE collection_id = ?", (collection_id,))
     connection.execute("DELETE FROM aliases WHERE collection_id = ?", (collection_id,))
-
-
-def _space_no(connection: sqlite3.Connection, space_id: str, dim: int, now: int) -> int:
-    run = connection.execute
-    known = run("SELECT space_no, dim FROM spaces WHERE space_id = ?", (space_id,)).fetchone()
-    if known is None:
-        statement = "INSERT INTO spaces (space_id, dim, created_unix_ms) VALUES (?, ?, ?) RETURNING space_no"
-        (made,) = run(statement, (space_id, dim, now)).fetchone()
-        return int(made)
-    if known[1] != dim:
-        raise WrongSpace(f"space {shown(space_id)} has dim {known[1]} in this store; dim {dim} was asked for")
-    return int(known[0])
 
 
 def check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, Any] | None) -> str:

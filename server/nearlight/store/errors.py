@@ -5,7 +5,8 @@ StoreError
 ├── InvalidInput            names the field, the value and the limit
 │   ├── InvalidPoint        a point of an upsert, or a point id
 │   ├── InvalidQuery        a search or scroll argument
-│   └── InvalidCollection   a collection's name, dim, space or metadata
+│   ├── InvalidCollection   a collection's name, dim, space or metadata
+│   └── InvalidLabelSet     a label set's name, labels or numbers
 ├── CollectionNotFound
 ├── CollectionExists
 ├── AliasNotFound
@@ -13,6 +14,8 @@ StoreError
 ├── PayloadIndexExists      the key has an index of another kind
 ├── SnapshotNotFound
 ├── SnapshotDamaged         a snapshot's file is not what was written; no collection was made of it
+├── LabelSetNotFound
+├── LabelSetExists
 ├── WrongSpace              vectors of two embedding spaces would meet
 ├── StoreLocked             another process (or another Store) has the folder
 ├── StoreCorrupt            the database is damaged or is not ours
@@ -64,6 +67,10 @@ class InvalidCollection(InvalidInput):
     """A collection's name, dim, space_id or metadata was refused."""
 
 
+class InvalidLabelSet(InvalidInput):
+    """A label set's name, labels or numbers were refused."""
+
+
 class CollectionNotFound(StoreError):
     """No collection of that name, or it was deleted since the handle was taken."""
 
@@ -90,6 +97,14 @@ class SnapshotNotFound(StoreError):
 
 class SnapshotDamaged(StoreError):
     """A snapshot's file is not what was written; no collection was made of it."""
+
+
+class LabelSetNotFound(StoreError):
+    """No label set of that name."""
+
+
+class LabelSetExists(StoreError):
+    """The name of the label set is taken."""
 
 
 class WrongSpace(StoreError):

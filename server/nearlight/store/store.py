@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from nearlight.store import rows
 from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
+from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
 from nearlight.store.creating import check_collection, check_free, forget_collection, insert_collection
 from nearlight.store.errors import (
@@ -24,6 +25,7 @@ from nearlight.store.errors import (
 )
 from nearlight.store.exact import Scanner
 from nearlight.store.filters.indexes import payload_indexes
+from nearlight.store.label_sets import LabelSets
 from nearlight.store.lock import FolderLock
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
@@ -54,6 +56,8 @@ class Store:
         self._writer = Writer(connection, rows.reclaim_step)
         self._scanner = Scanner(n_threads)
         self._shared = Shared(self._writer, self._readers, self._scanner)
+        self.label_sets = LabelSets(self._writer, self._readers)
+        self.calibrations = Calibrations(self._writer, self._readers)
         self._collections: dict[str, Collection] = {}
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer

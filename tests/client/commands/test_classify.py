@@ -19,8 +19,13 @@ def test_json_is_a_list_of_files(nearlight: Any, files: list[Path]) -> None:
     result = nearlight("classify", *files, "--labels", " cat, dog,,cat", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == [
-        {"file": str(files[0]), "labels": [{"label": "cat", "probability": 0.5, "score": 0.0}]},
-        {"file": str(files[1]), "labels": [{"label": "dog", "probability": 0.5, "score": 0.0}]},
+        {
+            "file": str(file),
+            "abstained": False,
+            "calibrated": False,
+            "labels": [{"label": label, "probability": 0.5, "score": 0.0}],
+        }
+        for file, label in zip(files, ("cat", "dog"), strict=True)
     ]
 
 
@@ -63,3 +68,24 @@ def test_where_nothing_could_be_labelled_there_is_no_empty_table(nearlight: Any,
     result = nearlight("classify", tmp_path, "--labels", "cat,dog")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Is a directory" in result.stderr
+
+
+def test_a_stored_set_and_abstaining(nearlight: Any, fake: Any, files: list[Path]) -> None:
+    assert nearlight("labels", "put", "pets", "--labels", "cat,dog").exit_code == 0
+    words = ["classify", *files, "--label-set", "pets", "--min-probability", "0.75"]
+    assert [one["abstained"] for one in json.loads(nearlight(*words, "--json").stdout)] == [True, True]
+    assert f"{files[0].name} (abstained)" in nearlight(*words).stdout
+    first = fake.script.requests("Classify")[0]
+    assert (first.label_set, first.min_probability, first.WhichOneof("label_source")) == (
+        "pets",
+        0.75,
+        "label_set",
+    )
+    without = nearlight("classify", files[0], "--label-set", "pets")
+    assert "(abstained)" not in without.stdout
+    assert not fake.script.requests("Classify")[-1].HasField("min_probability")
+
+
+@pytest.mark.parametrize("more", [["--labels", "a"], ["--template", "a {}"]])
+def test_a_stored_set_brings_its_own_labels(nearlight: Any, files: list[Path], more: list[str]) -> None:
+    assert nearlight("classify", files[0], "--label-set", "pets", *more).exit_code == 2

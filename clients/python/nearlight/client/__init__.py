@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from nearlight.client.errors import Unauthenticated as Unauthenticated
     from nearlight.client.errors import Unsupported as Unsupported
     from nearlight.client.errors import WrongSpace as WrongSpace
+    from nearlight.client.label_sets import Calibration as Calibration
+    from nearlight.client.label_sets import LabelSet as LabelSet
     from nearlight.client.options import Example as Example
+    from nearlight.client.relevance import CollectionCalibration as CollectionCalibration
     from nearlight.client.retry import RetryPolicy as RetryPolicy
     from nearlight.client.sync_client import Client as Client
     from nearlight.client.transport import Connection as Connection
@@ -49,9 +52,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "AlreadyExists": "errors",
     "AsyncClient": "async_client",
+    "Calibration": "label_sets",
     "Cancelled": "errors",
     "Classification": "classification",
     "Client": "sync_client",
+    "CollectionCalibration": "relevance",
     "CollectionInfo": "values",
     "Connection": "transport",
     "EmbeddedInput": "values",
@@ -63,6 +68,7 @@ _HOMES = {
     "InvalidInput": "errors",
     "ItemError": "values",
     "ItemsFailed": "errors",
+    "LabelSet": "label_sets",
     "Limits": "values",
     "MessageTooLarge": "errors",
     "ModelInfo": "values",

@@ -8,15 +8,13 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
-from nearlight.client import maintenance as maintenance_plans
-from nearlight.client import models as model_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
+from nearlight.client.async_upkeep import AsyncUpkeep
 from nearlight.client.classification import Classification, ClassifyOptions
-from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
 from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.transport import Connection
@@ -35,14 +33,12 @@ from nearlight.client.values import (
     PointId,
     QueryResult,
     Record,
-    Snapshot,
     UpsertAck,
     UpsertResult,
-    Verification,
 )
 
 
-class AsyncClient:
+class AsyncClient(AsyncUpkeep):
     """An asyncio client of a Nearlight server. Make it in the running loop; close it, or use ``async with``.
 
     >>> async with AsyncClient("127.0.0.1:50051") as client:
@@ -53,7 +49,7 @@ class AsyncClient:
 
     def __init__(self, connection: Connection | str = DEFAULT_ADDRESS) -> None:
         self.connection = Connection(connection) if isinstance(connection, str) else connection
-        self._caller = AsyncCaller(self.connection)
+        super().__init__(AsyncCaller(self.connection))
 
     async def close(self) -> None:
         """Closes the channel; calls under way are cancelled."""
@@ -77,18 +73,6 @@ class AsyncClient:
         """Returns one model by name or alias; "" means the default model."""
         return await self._caller.run(embedding_plans.model(name), timeout)
 
-    async def load_model(self, bundle: str, **options: Unpack[LoadModelOptions]) -> ModelInfo:
-        """Loads a bundle from the server's disk; on return it is in service; see LoadModelOptions."""
-        return await self._caller.run(model_plans.load_model(bundle, options), model_plans.patience(options))
-
-    async def unload_model(self, name: str, **options: Unpack[UnloadModelOptions]) -> None:
-        """Takes a model out of service; returns when calls in flight are done and its memory is free."""
-        await self._caller.run(model_plans.unload_model(name), model_plans.patience(options))
-
-    async def update_model_aliases(self, **changes: Unpack[AliasChanges]) -> dict[str, str]:
-        """Changes aliases and the default model, all or nothing; returns every alias there is then."""
-        return await self._caller.run(model_plans.update_model_aliases(changes), changes.get("timeout"))
-
     async def embed(
         self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None
     ) -> Embeddings:
@@ -104,15 +88,7 @@ class AsyncClient:
         in_flight: int = 4,
         timeout: float | None = None,
     ) -> AsyncIterator[EmbeddedInput]:
-        """Yields a vector or an error for each input, in order, with bounded memory.
-
-        Args:
-            inputs: read as far ahead as ``batch_size * in_flight``.
-            model: name or alias; "" means the default model.
-            batch_size: most inputs of a message, >= 1; less where the server's limits ask for it.
-            in_flight: most messages not yet answered, >= 1.
-            timeout: seconds for each message.
-        """
+        """Yields a vector or an error for each input, in order; arguments as of ``Client.embed_stream``."""
         return self._caller.stream(EmbedKind(model), inputs, batch_size, in_flight, timeout)
 
     async def classify(
@@ -184,28 +160,6 @@ class AsyncClient:
     ) -> CollectionInfo:
         """Removes the index of a payload key; filters on it stay right."""
         return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
-
-    async def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
-        """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
-        return await self._caller.run(maintenance_plans.verify(collection, sample), timeout)
-
-    async def create_snapshot(self, collection: str, *, timeout: float | None = None) -> Snapshot:
-        """Copies a collection while it serves."""
-        return await self._caller.run(maintenance_plans.create_snapshot(collection), timeout)
-
-    async def snapshots(self, collection: str = "", *, timeout: float | None = None) -> list[Snapshot]:
-        """Returns the snapshots, of all collections or of one, newest first."""
-        return await self._caller.run(maintenance_plans.snapshots(collection), timeout)
-
-    async def delete_snapshot(self, snapshot: str, *, timeout: float | None = None) -> None:
-        """Removes a snapshot."""
-        await self._caller.run(maintenance_plans.delete_snapshot(snapshot), timeout)
-
-    async def restore_snapshot(
-        self, snapshot: str, collection: str, *, timeout: float | None = None
-    ) -> CollectionInfo:
-        """Makes a new collection of a snapshot, once its checksums hold: whole, or not at all."""
-        return await self._caller.run(maintenance_plans.restore_snapshot(snapshot, collection), timeout)
 
     # ---- points
 

@@ -20,10 +20,15 @@ class ScoredLabel:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Labels of one image, best first; empty where ``error`` is set."""
+    """Labels of one image, best first; empty where ``error`` is set.
+
+    ``abstained``: none is likely enough. ``calibrated``: the label set's calibration was used.
+    """
 
     labels: tuple[ScoredLabel, ...]
     error: ItemError | None = None
+    abstained: bool = False
+    calibrated: bool = False
 
 
 class ClassifyOptions(TypedDict, total=False):
@@ -31,7 +36,8 @@ class ClassifyOptions(TypedDict, total=False):
 
     labels: names, or names with the words that stand for them; or label_set: name of a stored set.
     templates: each holds "{}" once; default: the model's own. top_k: labels per image; default all.
-    multi_label: None (default) as the model was trained. model: default the server's.
+    multi_label: None (default) as the model was trained. model: default the set's, else the server's.
+    min_probability: an image whose best label is less likely abstains; default the set's, else 0.
     timeout: as for query.
     """
 
@@ -40,5 +46,6 @@ class ClassifyOptions(TypedDict, total=False):
     templates: Sequence[str]
     top_k: int
     multi_label: bool
+    min_probability: float
     model: str
     timeout: float

@@ -20,6 +20,8 @@ SUMMARIES = {
     "index": "Put a folder or a parquet file of images into a collection.",
     "search": "Find images by words, by an image, or by a point.",
     "classify": "Label images with any words.",
+    "labels": "Keep labels on the server under a name, for `nearlight classify --label-set`.",
+    "calibrate": "Fit a label set's probabilities to labelled images, so that 80 % is right 8 times in 10.",
     "embed": "Turn images and texts into vectors, saved as .npy.",
     "collections": "List, show, create and delete collections.",
     "models": "List the models a server has loaded; load, unload and alias them.",
@@ -28,15 +30,16 @@ SUMMARIES = {
     "stats": "Watch a server at work: rates, latencies, batches, queues, memory.",
     "token": "Make the bearer tokens that a server lets in.",
     "train": "Train an encoder.",
-    "evaluate": "Measure a run or a bundle: zero-shot accuracy, or retrieval both ways.",
+    "evaluate": "Measure a run or a bundle: what its vectors know.",
     "tune": "Find the fastest way to run a model on this machine; `nearlight serve` then uses it.",
     "export": "Turn a trained or public model into a bundle, after proving that both give the same vectors.",
-    "bundle": "Look at, verify and list models on disk.",
+    "bundle": "Look at, verify, list, pull, push and remove models on disk.",
 }
 
 # The extra whose packages a subcommand needs.
 EXTRAS = {
     "bundle": "bundle",
+    "calibrate": "parquet",
     "demo": "demo",
     "doctor": "server",
     "evaluate": "train",

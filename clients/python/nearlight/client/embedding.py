@@ -72,7 +72,10 @@ def classify(
         for group, reply in zip(wave, replies, strict=True):
             indexes = [index for index, _ in group]
             for index, result in zip(indexes, reply.results, strict=True):
-                results[index] = Classification(convert.labels_from_wire(result))
+                labels = convert.labels_from_wire(result)
+                results[index] = Classification(
+                    labels, abstained=result.abstained, calibrated=reply.calibrated
+                )
             failed += [convert.item_error_from_wire(e, indexes[e.index]) for e in reply.errors]
     for error in failed:
         results[error.index] = Classification((), error)
@@ -90,10 +93,12 @@ def _classify_request(options: ClassifyOptions) -> embedding_pb2.ClassifyRequest
     )
     if (multi_label := options.get("multi_label")) is not None:
         request.multi_label = multi_label
+    if (least := options.get("min_probability")) is not None:
+        request.min_probability = least
     if labels is not None:
         request.labels.CopyFrom(convert.labels_for_wire(labels, options.get("templates", ())))
     elif label_set is not None:
-        request.label_set = label_set
+        request.label_set = convert.text_for_wire(label_set)
     return request
 
 

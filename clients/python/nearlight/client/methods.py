@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -49,6 +49,18 @@ _K = "/nearlight.v1.MaintenanceService/"
 EMBED = Method(_E + "Embed", embedding_pb2.EmbedRequest, embedding_pb2.EmbedResponse)
 EMBED_STREAM = Method(_E + "EmbedStream", embedding_pb2.EmbedStreamRequest, embedding_pb2.EmbedStreamResponse)
 CLASSIFY = Method(_E + "Classify", embedding_pb2.ClassifyRequest, embedding_pb2.ClassifyResponse)
+PUT_LABEL_SET = Method(_E + "PutLabelSet", embedding_pb2.PutLabelSetRequest, embedding_pb2.LabelSet)
+PUT_NEW_LABEL_SET = replace(PUT_LABEL_SET, repeatable=False)  # only_if_absent
+GET_LABEL_SET = Method(_E + "GetLabelSet", embedding_pb2.GetLabelSetRequest, embedding_pb2.LabelSet)
+LIST_LABEL_SETS = Method(
+    _E + "ListLabelSets", embedding_pb2.ListLabelSetsRequest, embedding_pb2.ListLabelSetsResponse
+)
+DELETE_LABEL_SET = Method(
+    _E + "DeleteLabelSet",
+    embedding_pb2.DeleteLabelSetRequest,
+    embedding_pb2.DeleteLabelSetResponse,
+    repeatable=False,
+)
 
 LIST_MODELS = Method(_M + "ListModels", model_pb2.ListModelsRequest, model_pb2.ListModelsResponse)
 GET_MODEL = Method(_M + "GetModel", model_pb2.GetModelRequest, model_pb2.ModelInfo)
@@ -134,3 +146,4 @@ RESTORE_SNAPSHOT = Method(
     collection_pb2.CollectionInfo,
     repeatable=False,
 )
+CALIBRATE = Method(_K + "Calibrate", maintenance_pb2.CalibrateRequest, maintenance_pb2.CalibrateResponse)

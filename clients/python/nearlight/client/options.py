@@ -37,7 +37,8 @@ class QueryOptions(TypedDict, total=False):
     limit: hits wanted, default 10. offset: hits skipped first, default 0.
     score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
     with_vectors: default False. filter: see FilterLike. exact: compare every vector. recall_target: 0.5 to 1.
-    min_seq: read your writes. min_relevance: 0 to 1. timeout: seconds for each RPC, its retries included.
+    min_seq: read your writes. min_relevance: 0 to 1, in a calibrated collection, for one text, image or id.
+    autocut: cut before so many falls of scores, 1 to 10. timeout: seconds for each RPC, its retries included.
     """
 
     text: str
@@ -59,4 +60,5 @@ class QueryOptions(TypedDict, total=False):
     recall_target: float
     min_seq: int
     min_relevance: float
+    autocut: int
     timeout: float

@@ -95,6 +95,8 @@ def _query_request(options: QueryOptions) -> query_pb2.QueryRequest:
         request.params.exact = options.get("exact", False)
         if "recall_target" in options:
             request.params.recall_target = options["recall_target"]
+    if "autocut" in options:
+        request.autocut.jumps = convert.uint32_for_wire("autocut", options["autocut"])
     if "diversity" in options:
         request.mmr.diversity = options["diversity"]
         request.mmr.candidates = convert.uint32_for_wire("candidates", options.get("candidates", 0))

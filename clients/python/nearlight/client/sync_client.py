@@ -8,17 +8,15 @@ from typing import Any, Self, Unpack
 
 from nearlight.client import collections as collection_plans
 from nearlight.client import embedding as embedding_plans
-from nearlight.client import maintenance as maintenance_plans
-from nearlight.client import models as model_plans
 from nearlight.client import payloads as payload_plans
 from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.classification import Classification, ClassifyOptions
-from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
 from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
+from nearlight.client.sync_upkeep import Upkeep
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
     CollectionInfo,
@@ -35,14 +33,12 @@ from nearlight.client.values import (
     PointId,
     QueryResult,
     Record,
-    Snapshot,
     UpsertAck,
     UpsertResult,
-    Verification,
 )
 
 
-class Client:
+class Client(Upkeep):
     """A blocking client of a Nearlight server. Thread-safe; close it, or use it as a context manager.
 
     >>> with Client("127.0.0.1:50051") as client:
@@ -54,7 +50,7 @@ class Client:
 
     def __init__(self, connection: Connection | str = DEFAULT_ADDRESS) -> None:
         self.connection = Connection(connection) if isinstance(connection, str) else connection
-        self._caller = Caller(self.connection)
+        super().__init__(Caller(self.connection))
 
     def close(self) -> None:
         """Closes the channel; calls under way are cancelled."""
@@ -77,18 +73,6 @@ class Client:
     def model(self, name: str = "", *, timeout: float | None = None) -> ModelInfo:
         """Returns one model by name or alias; "" means the default model."""
         return self._caller.run(embedding_plans.model(name), timeout)
-
-    def load_model(self, bundle: str, **options: Unpack[LoadModelOptions]) -> ModelInfo:
-        """Loads a bundle from the server's disk; on return it is in service; see LoadModelOptions."""
-        return self._caller.run(model_plans.load_model(bundle, options), model_plans.patience(options))
-
-    def unload_model(self, name: str, **options: Unpack[UnloadModelOptions]) -> None:
-        """Takes a model out of service; returns when calls in flight are done and its memory is free."""
-        self._caller.run(model_plans.unload_model(name), model_plans.patience(options))
-
-    def update_model_aliases(self, **changes: Unpack[AliasChanges]) -> dict[str, str]:
-        """Changes aliases and the default model, all or nothing; returns every alias there is then."""
-        return self._caller.run(model_plans.update_model_aliases(changes), changes.get("timeout"))
 
     def embed(self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None) -> Embeddings:
         """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
@@ -181,28 +165,6 @@ class Client:
     ) -> CollectionInfo:
         """Removes the index of a payload key; filters on it stay right."""
         return self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
-
-    def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
-        """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
-        return self._caller.run(maintenance_plans.verify(collection, sample), timeout)
-
-    def create_snapshot(self, collection: str, *, timeout: float | None = None) -> Snapshot:
-        """Copies a collection while it serves."""
-        return self._caller.run(maintenance_plans.create_snapshot(collection), timeout)
-
-    def snapshots(self, collection: str = "", *, timeout: float | None = None) -> list[Snapshot]:
-        """Returns the snapshots, of all collections or of one, newest first."""
-        return self._caller.run(maintenance_plans.snapshots(collection), timeout)
-
-    def delete_snapshot(self, snapshot: str, *, timeout: float | None = None) -> None:
-        """Removes a snapshot."""
-        self._caller.run(maintenance_plans.delete_snapshot(snapshot), timeout)
-
-    def restore_snapshot(
-        self, snapshot: str, collection: str, *, timeout: float | None = None
-    ) -> CollectionInfo:
-        """Makes a new collection of a snapshot, once its checksums hold: whole, or not at all."""
-        return self._caller.run(maintenance_plans.restore_snapshot(snapshot, collection), timeout)
 
     # ---- points
 

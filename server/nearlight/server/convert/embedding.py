@@ -8,14 +8,13 @@ import numpy as np
 from nearlight.server.call import F32, Embedded, Input, Outcome
 from nearlight.server.classifier import LabelPrompts, LabelScores
 from nearlight.server.config import LimitsConfig
-from nearlight.server.convert.values import block_message, check_count, dtype_of, item_error, refuse_unbuilt
+from nearlight.server.convert.label_sets import check_labels, prompts_of_message, prompts_of_set
+from nearlight.server.convert.values import block_message, check_count, dtype_of, item_error
 from nearlight.server.errors import InvalidInput, NotBuilt, ServerError
 from nearlight.server.lookup import Embeddings
 from nearlight.server.models import LoadedModel
+from nearlight.store import LabelSet
 from nearlight.v1 import embedding_pb2, input_pb2
-
-MAX_LABEL_BYTES = 512
-BLANK = "{}"
 
 
 def input_of(message: input_pb2.Input, field: str) -> Input | InvalidInput:
@@ -115,65 +114,41 @@ class ClassifyWish:
 
 
 def classify_wish(
-    request: embedding_pb2.ClassifyRequest, limits: LimitsConfig, default_templates: Sequence[str]
+    request: embedding_pb2.ClassifyRequest,
+    stored: LabelSet | None,
+    limits: LimitsConfig,
+    default_templates: Sequence[str],
 ) -> ClassifyWish:
     """What is asked, checked.
 
+    Args:
+        request: as it came.
+        stored: the label set it names; None where it brings its own labels.
+        limits: of the server.
+        default_templates: where the labels come without.
+
     Raises:
         InvalidInput: a list too long or empty, a bad label or template, or a probability outside 0 to 1.
-        NotBuilt: a stored label set.
     """
-    refuse_unbuilt(request, "label_set")
     check_count(len(request.images), limits.max_batch_inputs, "images")
     if not 0 <= request.min_probability <= 1:
         raise InvalidInput(
             f"min_probability is {request.min_probability}; the limit is 0 to 1", field="min_probability"
         )
-    prompts = _label_prompts(request.labels, limits, default_templates)
+    least = request.min_probability
+    if stored is None:
+        check_labels(request.labels, limits, "labels")
+        prompts = prompts_of_message(request.labels, default_templates)
+    else:
+        prompts = prompts_of_set(stored, default_templates)
+        least = least if request.HasField("min_probability") else stored.min_probability
     return ClassifyWish(
         prompts=prompts,
         images=[Input("image", image, f"images[{i}]") for i, image in enumerate(request.images)],
         top_k=min(request.top_k or len(prompts.names), len(prompts.names)),
         multi_label=request.multi_label if request.HasField("multi_label") else None,
-        min_probability=request.min_probability,
+        min_probability=least,
     )
-
-
-def _label_prompts(
-    labels: embedding_pb2.Labels, limits: LimitsConfig, default_templates: Sequence[str]
-) -> LabelPrompts:
-    check_count(len(labels.labels), limits.max_labels, "labels.labels")
-    if len(labels.templates) > limits.max_templates:
-        n = len(labels.templates)
-        reason = f"labels.templates holds {n} items; the limit is {limits.max_templates}"
-        raise InvalidInput(reason, field="labels.templates")
-    for i, template in enumerate(labels.templates):
-        if template.count(BLANK) != 1:
-            field = f"labels.templates[{i}]"
-            raise InvalidInput(
-                f'{field} is {template[:200]!r}; it must hold "{{}}" exactly once', field=field
-            )
-    seen: dict[str, int] = {}
-    for i, label in enumerate(labels.labels):
-        _check_label(label.name, i, seen)
-    return LabelPrompts(
-        names=tuple(label.name for label in labels.labels),
-        words=tuple(tuple(label.words) or (label.name,) for label in labels.labels),
-        templates=tuple(labels.templates) or tuple(default_templates),
-    )
-
-
-def _check_label(name: str, i: int, seen: dict[str, int]) -> None:
-    field = f"labels.labels[{i}].name"
-    n_bytes = len(name.encode())
-    if not name.strip() or n_bytes > MAX_LABEL_BYTES:
-        reason = f"{field} has {n_bytes} bytes; the limit is 1 to {MAX_LABEL_BYTES}, not blank"
-        raise InvalidInput(reason, field=field)
-    if name in seen:
-        raise InvalidInput(
-            f"{field} is {name!r}, as labels.labels[{seen[name]}] is; names are unique", field=field
-        )
-    seen[name] = i
 
 
 def classify_response(

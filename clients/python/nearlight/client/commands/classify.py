@@ -36,8 +36,12 @@ def classify(
     template: Annotated[
         list[str] | None, typer.Option(help="Sentence with {} for the label; may be repeated.")
     ] = None,
+    label_set: Annotated[str | None, typer.Option(help="Labels stored with `nearlight labels put`.")] = None,
+    min_probability: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Abstain below it. Default: the label set's, else 0.")
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=0, help="Labels per image; 0: all.")] = 5,
-    model: Annotated[str, typer.Option(help="Model. Default: the server's.")] = "",
+    model: Annotated[str, typer.Option(help="Model. Default: the label set's, else the server's.")] = "",
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -47,15 +51,25 @@ def classify(
 ) -> None:
     """Label images with any words.
 
-    The exit code is 1 where a file could not be labelled; the others are.
+    An image abstains where no label reaches --min-probability; its labels are shown all the same. The exit
+    code is 1 where a file could not be labelled; the others are.
 
     **Examples**
 
     - `nearlight classify pets/*.jpg --labels "cat,dog,hamster"`
     - `nearlight classify cat.jpg --labels-file names.txt -k 3 --json`
     - `nearlight classify cat.jpg --labels cat,dog --template "a photo of a {}." --template "a {} drawn."`
+    - `nearlight classify pets/*.jpg --label-set pets --min-probability 0.6`
     """
-    options: ClassifyOptions = {"labels": read_labels(labels, labels_file), "top_k": top_k, "model": model}
+    options: ClassifyOptions = {"top_k": top_k, "model": model}
+    if label_set is None:
+        options["labels"] = read_labels(labels, labels_file)
+    elif labels is not None or labels_file is not None or template:
+        raise typer.BadParameter("--label-set brings its own labels and templates")
+    else:
+        options["label_set"] = label_set
+    if min_probability is not None:
+        options["min_probability"] = min_probability
     if template:
         options["templates"] = template
     with connected(server, token, tls_ca, tls_cert, tls_key) as client:
@@ -74,7 +88,7 @@ def classify(
 def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
     """Returns the labels of the one option that was given, without blanks and repetitions."""
     if (labels is None) == (labels_file is None):
-        raise typer.BadParameter("give exactly one of --labels and --labels-file")
+        raise typer.BadParameter("give exactly one source of labels, such as --labels or --labels-file")
     if labels_file is not None:
         try:
             found = labels_file.read_text(encoding="utf-8-sig").splitlines()  # some editors put a mark first
@@ -90,7 +104,9 @@ def read_labels(labels: str | None, labels_file: Path | None) -> list[str]:
 
 def as_document(file: Path, result: Classification) -> dict[str, Any]:
     """Returns one image's labels as JSON."""
-    document: dict[str, Any] = {"file": str(file), "labels": [dataclasses.asdict(x) for x in result.labels]}
+    labels = [dataclasses.asdict(x) for x in result.labels]
+    document: dict[str, Any] = {"file": str(file), "abstained": result.abstained}
+    document |= {"calibrated": result.calibrated, "labels": labels}
     if result.error is not None:
         document["error"] = result.error.message
     return document
@@ -99,8 +115,13 @@ def as_document(file: Path, result: Classification) -> dict[str, Any]:
 def print_results(files: list[Path], results: list[Classification], title: str | None = None) -> None:
     """Prints the labels of each image as a table."""
     rows = [
-        (str(file) if rank == 0 else "", one.label, f"{one.probability:.1%}", one.score)
+        (named(file, result) if rank == 0 else "", one.label, f"{one.probability:.1%}", one.score)
         for file, result in zip(files, results, strict=True)
         for rank, one in enumerate(result.labels)
     ]
     print_table(["file", "label", ">probability", ">score"], rows, title)
+
+
+def named(file: Path, result: Classification) -> str:
+    """Returns the name of a file, and whether it abstained."""
+    return f"{file} (abstained)" if result.abstained else str(file)

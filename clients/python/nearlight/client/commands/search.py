@@ -47,6 +47,13 @@ def search(
     group_by: Annotated[
         str | None, typer.Option(metavar="KEY", help="Only the best hit of each value of a payload key.")
     ] = None,
+    min_relevance: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Least relevance; needs `nearlight collections calibrate`."),
+    ] = None,
+    autocut: Annotated[
+        int | None, typer.Option(min=1, max=10, help="Cut before this many falls of the scores.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Hits wanted.")] = 10,
     score_threshold: Annotated[float | None, typer.Option(min=-1, max=1, help="Least cosine.")] = None,
     filter_json: Annotated[
@@ -70,6 +77,7 @@ def search(
     - `nearlight search --image dog.jpg -c photos -n 3`
     - `nearlight search --id 2024/dog.jpg -c photos --json`
     - `nearlight search "a beach" --without people --without "a boat" -c photos`
+    - `nearlight search "a dog on the beach" -c photos --min-relevance 0.5`
     - `nearlight search "a dog" -c photos --diversity 0.5`
     - `nearlight search "a dog" -c photos --group-by album`
     - `nearlight search a -c photos --filter '{"must": [{"field": {"key": "year", "range": {"gte": 2024}}}]}'`
@@ -79,6 +87,10 @@ def search(
     options: QueryOptions = {"limit": limit}
     if score_threshold is not None:
         options["score_threshold"] = score_threshold
+    if min_relevance is not None:
+        options["min_relevance"] = min_relevance
+    if autocut is not None:
+        options["autocut"] = autocut
     if diversity is not None:
         options["diversity"] = diversity
     if filter_json is not None:
@@ -161,17 +173,23 @@ def read_filter(text: str) -> dict[str, Any]:
 
 def as_document(hit: Hit) -> dict[str, Any]:
     """Returns a hit as JSON."""
-    return {"id": hit.id, "score": round(hit.score, 6), "payload": hit.payload}
+    relevance = {} if hit.relevance is None else {"relevance": round(hit.relevance, 6)}
+    return {"id": hit.id, "score": round(hit.score, 6), **relevance, "payload": hit.payload}
 
 
 def print_hits(hits: list[Hit], title: str | None = None) -> None:
-    """Prints hits as a table: rank, score, id, and what the payload says about the picture."""
-    rows: list[tuple[object, ...]] = [
-        (rank, hit.score, hit.id, about(hit.payload)) for rank, hit in enumerate(hits, 1)
-    ]
-    columns = [">#", ">score", "id", "payload"]
-    if not any(row[-1] for row in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    """Prints hits as a table: rank, score, relevance, id, and what the payload says about the picture."""
+    columns = [">#", ">score", "id"]
+    rows: list[list[object]] = [[rank, hit.score, hit.id] for rank, hit in enumerate(hits, 1)]
+    if any(hit.relevance is not None for hit in hits):
+        columns.insert(2, ">relevance")
+        for row, hit in zip(rows, hits, strict=True):
+            row.insert(2, "-" if hit.relevance is None else f"{hit.relevance:.2f}")
+    telling = [about(hit.payload) for hit in hits]
+    if any(telling):
+        columns.append("payload")
+        for row, words in zip(rows, telling, strict=True):
+            row.append(words)
     print_table(columns, rows, title)
 
 

@@ -13,6 +13,8 @@ from nearlight.client.commands.terminal import (
     JsonOption,
     ServerOption,
     TlsCaOption,
+    TlsCertOption,
+    TlsKeyOption,
     TokenOption,
     connected,
     print_json,
@@ -30,6 +32,8 @@ def snapshot(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a collection, as it is now, to a file in the server's data folder; it goes on serving.
@@ -38,7 +42,7 @@ def snapshot(
 
     - `nearlight collections snapshot photos`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         made = client.create_snapshot(name, timeout=LONG_SECONDS)
     if as_json:
         print_json(dataclasses.asdict(made))
@@ -52,6 +56,8 @@ def snapshots(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the snapshots, newest first, once those given were removed.
@@ -62,7 +68,7 @@ def snapshots(
     - `nearlight collections snapshots photos --json`
     - `nearlight collections snapshots --remove photos-20261123T080000Z-1a2b3c`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         for one in remove or []:
             client.delete_snapshot(one)
         found = client.snapshots(name)
@@ -88,6 +94,8 @@ def restore(
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a new collection of a snapshot, once its checksums hold: whole, or not at all.
@@ -97,7 +105,7 @@ def restore(
     - `nearlight collections restore photos-20261123T080000Z-1a2b3c photos-restored`
     - then `nearlight collections aliases live=photos-restored`
     """
-    with connected(server, token, tls_ca) as client:
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
         made = client.restore_snapshot(snapshot, name, timeout=LONG_SECONDS)
     if as_json:
         print_json(dataclasses.asdict(made))

@@ -1,0 +1,88 @@
+"""What the blocking client does for order: models, label sets, checks, snapshots, calibrations."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from nearlight.client import label_sets as label_set_plans
+from nearlight.client import maintenance as maintenance_plans
+from nearlight.client import models as model_plans
+from nearlight.client import relevance as relevance_plans
+from nearlight.client.label_sets import LabelSet
+from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
+from nearlight.client.relevance import CollectionCalibration
+from nearlight.client.sync_calls import Caller
+from nearlight.client.values import CollectionInfo, ModelInfo, Snapshot, Verification
+
+
+class Upkeep:
+    """The part of ``Client`` that changes what a server serves and checks what it keeps.
+
+    Args:
+        caller: makes the calls.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    # ---- models
+
+    def load_model(self, bundle: str, **options: Unpack[LoadModelOptions]) -> ModelInfo:
+        """Loads a bundle from the server's disk; on return it is in service; see LoadModelOptions."""
+        return self._caller.run(model_plans.load_model(bundle, options), model_plans.patience(options))
+
+    def unload_model(self, name: str, **options: Unpack[UnloadModelOptions]) -> None:
+        """Takes a model out of service; returns when calls in flight are done and its memory is free."""
+        self._caller.run(model_plans.unload_model(name), model_plans.patience(options))
+
+    def update_model_aliases(self, **changes: Unpack[AliasChanges]) -> dict[str, str]:
+        """Changes aliases and the default model, all or nothing; returns every alias there is then."""
+        return self._caller.run(model_plans.update_model_aliases(changes), changes.get("timeout"))
+
+    # ---- label sets
+
+    def put_label_set(
+        self, label_set: LabelSet, *, only_if_absent: bool = False, timeout: float | None = None
+    ) -> LabelSet:
+        """Stores labels under a name, in place of the set of that name; returns the set as stored."""
+        return self._caller.run(label_set_plans.put_label_set(label_set, only_if_absent), timeout)
+
+    def label_set(self, name: str, *, timeout: float | None = None) -> LabelSet:
+        """Returns one label set by name."""
+        return self._caller.run(label_set_plans.label_set(name), timeout)
+
+    def label_sets(self, *, timeout: float | None = None) -> list[LabelSet]:
+        """Returns the label sets, ordered by name."""
+        return self._caller.run(label_set_plans.label_sets(), timeout)
+
+    def delete_label_set(self, name: str, *, timeout: float | None = None) -> None:
+        """Deletes a label set."""
+        self._caller.run(label_set_plans.delete_label_set(name), timeout)
+
+    # ---- collections as a whole
+
+    def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
+        """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
+        return self._caller.run(maintenance_plans.verify(collection, sample), timeout)
+
+    def create_snapshot(self, collection: str, *, timeout: float | None = None) -> Snapshot:
+        """Copies a collection while it serves."""
+        return self._caller.run(maintenance_plans.create_snapshot(collection), timeout)
+
+    def snapshots(self, collection: str = "", *, timeout: float | None = None) -> list[Snapshot]:
+        """Returns the snapshots, of all collections or of one, newest first."""
+        return self._caller.run(maintenance_plans.snapshots(collection), timeout)
+
+    def delete_snapshot(self, snapshot: str, *, timeout: float | None = None) -> None:
+        """Removes a snapshot."""
+        self._caller.run(maintenance_plans.delete_snapshot(snapshot), timeout)
+
+    def restore_snapshot(
+        self, snapshot: str, collection: str, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Makes a new collection of a snapshot, once its checksums hold: whole, or not at all."""
+        return self._caller.run(maintenance_plans.restore_snapshot(snapshot, collection), timeout)
+
+    def calibrate_collection(self, name: str, *, timeout: float | None = None) -> CollectionCalibration:
+        """Fits the relevance of a collection's hits to its points as they are now."""
+        return self._caller.run(relevance_plans.calibrate_collection(name), timeout)
