@@ -1,9 +1,11 @@
 """OpenVINO on the CPU: bf16 where the processor multiplies it, and int8 whose rows stay independent."""
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from nearlight.server.runtimes.encoder import EngineFacts, Precision, check_dim
 _INT8_MAX = 127
 # Group sizes that the plugin takes are multiples of a vector register's width.
 _LEAST_GROUP = 32
+
+Made = TypeVar("Made")
 
 
 def is_installed() -> bool:
@@ -27,7 +31,7 @@ def precisions() -> list[Precision]:
         return []
     import openvino
 
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = _apart(lambda: openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     return ["fp32", *(["bf16"] if "BF16" in able else []), *(["int8"] if "INT8" in able else [])]  # type: ignore[list-item]
 
 
@@ -51,11 +55,14 @@ class OpenVinoEncoder:
             raise BundleUnusable(_cannot(precision, able))
         import openvino
 
-        core = openvino.Core()
-        try:
+        def compiled_model() -> Any:
+            core = openvino.Core()
             model = core.read_model(path)
             group = _quantise_matrices(model) if precision == "int8" else 0
-            compiled = core.compile_model(model, "CPU", _settings(precision, able, threads, group))
+            return core.compile_model(model, "CPU", _settings(precision, able, threads, group))
+
+        try:
+            compiled = _apart(compiled_model)
         except Exception as error:  # OpenVINO raises RuntimeError with a page of its own source
             raise BundleUnusable(f"OpenVINO cannot load {path}: {str(error).strip()[-300:]}") from error
         shape = [len_.get_length() if len_.is_static else None for len_ in compiled.output(0).partial_shape]
@@ -75,6 +82,17 @@ class OpenVinoEncoder:
         # A copy: the output is the request's own memory, which the next run will overwrite.
         vectors: F32 = np.array(found[0], np.float32)  # (B, D)
         return vectors
+
+
+def _apart(make: Callable[[], Made]) -> Made:
+    """Make something of OpenVINO's in a thread that ends with it.
+
+    The CPU plugin gives the thread that loads it a stack for signals, and frees that stack with the last
+    model, in whichever thread that is. Had the first been the main thread, it would have no place left to
+    handle a signal on: a Ctrl-C, or a SIGTERM, would crash the process (seen with 2026.4).
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="openvino loads") as pool:
+        return pool.submit(make).result()
 
 
 def _cannot(precision: Precision, able: list[Precision]) -> str:
