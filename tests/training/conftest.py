@@ -64,6 +64,7 @@ def small(captioned: Path, labelled: Path) -> dict[str, Any]:
         "log_every": 1,
         "seed": 3,
         "device": "cpu",
+        "curves": False,
         "data": {"train": [f"{captioned}@1", f"{labelled}@2"], "cache_px": 40},
         "model": {
             "embed_dim": 16,

@@ -41,7 +41,14 @@ def tiny(small: dict[str, Any], labelled: Path, captioned: Path) -> Make:
                 "encoder": {"name": "resnet10", "stem": "small", "width": 0.25, "image_px": 32},
                 "options": SMALL.get(method, {}),
             }
-        overrides |= {"steps": 6, "epochs": None, "batch_size": 24, "device": "cpu", "seed": 3}
+        overrides |= {
+            "steps": 6,
+            "epochs": None,
+            "batch_size": 24,
+            "device": "cpu",
+            "seed": 3,
+            "curves": False,
+        }
         overrides |= {"optimiser.warmup_steps": 2, "log_every": 1, "checkpoint_every": 3}
         return load_config(
             None, overrides, ["epochs=null", "optimiser.warmup_epochs=null", *settings], method

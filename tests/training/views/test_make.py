@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 
 from nearlight.training.sections import EncoderSection, ViewSection
@@ -5,7 +7,19 @@ from nearlight.training.views import Share, make_views
 from nearlight.training.views.lab import to_lab
 from nearlight.training.views.mix import draw_mix, mix
 
-EVERYTHING = ViewSection(jitter=0.8, grey=0.2, blur=0.5, solarise=0.2, count=2)
+EVERYTHING = ViewSection(
+    turn=0.5,
+    policy="randaugment",
+    jitter=0.8,
+    grey=0.2,
+    warp=0.5,
+    blur=0.5,
+    solarise=0.2,
+    noise=0.5,
+    sobel=0.3,
+    cutout=0.5,
+    count=2,
+)
 ENCODER = EncoderSection(image_px=16)
 
 
@@ -35,6 +49,20 @@ def test_processes_with_a_share_each_make_the_views_of_one_with_all() -> None:
         part = make_views(pixels(8)[start : start + 4], (EVERYTHING,), ENCODER, generator(), Share(start, 8))
         for view, wanted in zip(part, whole, strict=True):
             torch.testing.assert_close(view, wanted[start : start + 4], atol=1e-6, rtol=0)
+
+
+def test_each_operation_changes_a_view_when_it_is_asked_for() -> None:
+    plain: dict[str, Any] = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": 0.0}
+    same = EncoderSection(image_px=20)
+    (still,) = make_views(pixels(6), (ViewSection(**plain),), same, generator())
+    names = ("turn", "warp", "noise", "sobel", "cutout", "blur", "solarise", "grey")
+    wishes: list[tuple[str, Any, int]] = [(name, 1.0, 6) for name in names]
+    wishes += [("policy", policy, 2) for policy in ("randaugment", "autoaugment", "autoaugment-imagenet")]
+    for name, value, least in wishes:
+        section = ViewSection.model_validate({**plain, name: value})
+        (view,) = make_views(pixels(6), (section,), same, generator())
+        changed = (view != still).flatten(1).any(dim=1)
+        assert int(changed.sum()) >= least, (name, value)
 
 
 def test_without_operations_a_view_is_the_image_normalised() -> None:

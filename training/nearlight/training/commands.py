@@ -154,7 +154,9 @@ def evaluate(
     task: Annotated[
         str,
         typer.Option(
-            help="zeroshot | retrieval | knn | linear | alignment | calibration", show_default=False
+            help="zeroshot | retrieval | knn | linear | finetune | transfer | corruption | calibration | "
+            "alignment | head-information",
+            show_default=False,
         ),
     ],
     data: Annotated[
@@ -164,9 +166,29 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--train",
-            help="Labelled images that knn, linear and calibration learn from. Default: the run's own.",
+            help="Labelled images that a probe learns from; may be repeated. Default: the run's own. "
+            "For transfer one for each --data, in their order.",
         ),
     ] = None,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            show_default=False,
+            help="finetune, transfer, corruption and head-information measure on so many images of a source.",
+        ),
+    ] = None,
+    fractions: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--fraction",
+            min=0.0001,
+            max=1,
+            show_default=False,
+            help="Share of the labels that finetune learns from; may be repeated. Default: 0.01 and 0.1.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what a probe draws.")] = 0,
     templates: Annotated[
         str | None,
         typer.Option(help="Prompt templates for class names: FILE[#NAME], JSON. Default: a built-in list."),
@@ -186,13 +208,19 @@ def evaluate(
     - `nearlight evaluate runs/mine --task retrieval --data flickr8k-val.parquet`
     - `nearlight evaluate nearlight-tiny --task zeroshot --data cifar10-test.parquet --json`
     - `nearlight evaluate runs/mine --task knn --train cifar10-train.parquet --data cifar10-test.parquet`
+    - `nearlight evaluate runs/mine --task corruption --data cifar10-test.parquet --images 1000`
+    - `nearlight evaluate runs/mine --task transfer --train pets --data pets-test --train dtd --data dtd-test`
+
+    Figures join `report.md` in the run folder, with plots and the protocol each holds under.
     """
     from nearlight.bundle.errors import BundleError
     from nearlight.training.errors import TrainingError
     from nearlight.training.measure import measure
+    from nearlight.training.probes.probed import Limits
 
+    limits = Limits(images, tuple(fractions or Limits().fractions), seed)
     try:
-        found = measure(model, task, data, templates, out, bank or ())
+        found = measure(model, task, data, templates, out, bank or (), limits)
     except (TrainingError, BundleError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
@@ -207,19 +235,13 @@ def _print_table(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from nearlight.training.units import cell
+
     table = Table(title=f"{found['task']} of {found['model']}", caption=found.get("protocol"))
     table.add_column("metric")
     for source in found["results"]:
         table.add_column(source, justify="right")
     for name in next(iter(found["results"].values())):
         values = [source[name] for source in found["results"].values()]
-        table.add_row(name, *(_cell(name, v) for v in values))
+        table.add_row(name, *(cell(name, v) for v in values))
     Console().print(table)
-
-
-def _cell(name: str, value: float) -> str:
-    from nearlight.training.evaluation import COUNTS, PLAIN
-
-    if name in COUNTS:
-        return f"{value:.0f}"
-    return f"{value:.4g}" if name in PLAIN else f"{value:.2f} %"

@@ -18,9 +18,6 @@ from nearlight.training.pixels import PixelReader
 from nearlight.training.sources import Source
 from nearlight.training.towers import embed_pixels, embed_texts
 
-COUNTS = ("classes", "images", "captions", "bank")  # what is counted, among metrics in percent
-PLAIN = ("decay", "alignment", "uniformity", "effective_rank", "ece")  # figures of other units
-
 Vectors = npt.NDArray[np.float32]
 
 

@@ -16,12 +16,18 @@ from nearlight.training.checkpoint import load_model, save_text
 from nearlight.training.errors import ConfigError, DataError
 from nearlight.training.evaluation import Embedder, TorchEmbedder, retrieval, zero_shot
 from nearlight.training.pixels import PixelReader
+from nearlight.training.probes.probed import Limits
 from nearlight.training.probes.tasks import TASKS, probe
+from nearlight.training.report import write_report
 from nearlight.training.sources import Source, open_source
 from nearlight.training.vocabulary import open_tokenizer
 
 Vectors = npt.NDArray[np.float32]
 _BATCH = 64
+PROTOCOLS = {
+    "zeroshot": "class names in the templates, unit mean of unit vectors; preprocessed as the server does",
+    "retrieval": "recall@k over all images and captions of the source, both ways (Karpathy and Fei-Fei 2015)",
+}
 
 
 def measure(
@@ -31,6 +37,7 @@ def measure(
     templates: str | None,
     out: Path | None,
     bank: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> dict[str, Any]:
     """Returns and saves the metrics of a task on each source.
 
@@ -41,13 +48,14 @@ def measure(
         templates: `FILE[#NAME]`, or None for a run's own, else the built-in list.
         out: a JSON file; None saves `evaluation-TASK.json` in a run folder, or here for a bundle.
         bank: labelled sources that probes learn from; empty: what a run was trained on.
+        limits: how much the probes look at.
 
     Raises:
         ConfigError: an unknown task, or one that the model does not suit.
         DataError: a source that does not suit the task.
     """
     if task in TASKS:
-        return _save(probe(model, task, data, bank), out or _default_file(model, task))
+        return _save(probe(model, task, data, bank, limits), out or _default_file(model, task))
     prompts = templates
     if (Path(model) / "checkpoint.pt").is_file():
         run = load_model(Path(model))
@@ -67,13 +75,21 @@ def measure(
     if task not in tasks:
         raise ConfigError(f"--task is {task!r}; it must be one of {', '.join((*tasks, *TASKS))}")
     results = {source.name: tasks[task](source) for source in map(open_source, data)}
-    found = {"model": model, "task": task, "templates": prompts or "built-in", "results": results}
+    found = {
+        "model": model,
+        "task": task,
+        "protocol": PROTOCOLS[task],
+        "templates": prompts or "built-in",
+        "results": results,
+    }
     return _save(found, out)
 
 
 def _save(found: dict[str, Any], out: Path) -> dict[str, Any]:
     found["saved_to"] = str(out)
     save_text(out, json.dumps(found, indent=2) + "\n")
+    if (out.parent / "checkpoint.pt").is_file():
+        write_report(out.parent)
     return found
 
 

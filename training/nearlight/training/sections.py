@@ -128,6 +128,14 @@ class ViewSection(Section):
     """Share of the area."""
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
     flip: float = Field(0.5, ge=0, le=1)
+    turn: float = Field(0.0, ge=0, le=1)
+    """Probability of a turn by 90, 180 or 270 degrees."""
+    policy: Literal["none", "randaugment", "autoaugment", "autoaugment-imagenet"] = "none"
+    """A drawn series of operations; `autoaugment` is the policy found on CIFAR-10."""
+    policy_operations: int = Field(2, ge=1, le=16)
+    """Of randaugment: how many for each image."""
+    policy_magnitude: float = Field(9.0, ge=0, le=30)
+    """Of randaugment."""
     jitter: float = Field(0.0, ge=0, le=1)
     """Probability of the colour jitter; its four operations come in random order."""
     brightness: float = Field(0.4, ge=0, le=1)
@@ -135,14 +143,25 @@ class ViewSection(Section):
     saturation: float = Field(0.4, ge=0, le=1)
     hue: float = Field(0.1, ge=0, le=0.5)
     grey: float = Field(0.0, ge=0, le=1)
+    warp: float = Field(0.0, ge=0, le=1)
+    """Probability of a smooth random warp."""
+    warp_reach: float = Field(0.1, gt=0, le=0.5)
+    """The farthest a pixel moves, as a share of the side."""
     blur: float = Field(0.0, ge=0, le=1)
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """In pixels of the view."""
     solarise: float = Field(0.0, ge=0, le=1)
+    noise: float = Field(0.0, ge=0, le=1)
+    noise_sigma: tuple[float, float] = (0.01, 0.1)
+    """Of values of 0 to 1."""
+    sobel: float = Field(0.0, ge=0, le=1)
+    cutout: float = Field(0.0, ge=0, le=1)
+    cutout_side: float = Field(0.5, gt=0, le=1)
+    """Of the hole, as a share of the view's."""
 
     @model_validator(mode="after")
     def _ordered(self) -> "ViewSection":
-        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+        for name in ("crop_scale", "crop_ratio", "blur_sigma", "noise_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} is ({low}, {high}); it must hold 0 < low <= high")
@@ -176,6 +195,8 @@ class RunConfig(Section):
     device: str = "auto"
     log_every: int = Field(10, ge=1)
     checkpoint_every: int = Field(200, ge=1)
+    curves: bool = True
+    """Plot what was recorded to plots/curves.png at the end."""
     eval_every: int = Field(0, ge=0)
     """Steps between evaluations on `data.val`; 0 evaluates at the end only."""
     model: ModelSection = ModelSection()

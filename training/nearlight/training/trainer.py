@@ -24,6 +24,7 @@ from nearlight.training.checkpoint import (
     save_text,
 )
 from nearlight.training.config import RunConfig
+from nearlight.training.curves import save_curves
 from nearlight.training.devices import pick_device
 from nearlight.training.errors import CheckpointError, Collapsed, ConfigError, Diverged
 from nearlight.training.gradients import Outcome, add_gradients
@@ -130,6 +131,8 @@ class Trainer:
                     self.save()
                 if config.data.val and (last or (config.eval_every and self.step % config.eval_every == 0)):
                     journal.write(self.step, self.evaluate())
+                if last and config.curves and self.processes.first:
+                    save_curves(self.run)
                 if last:
                     journal.say(f"done: {self.run}; next: {self._next()}")
                 elif stop:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -36,21 +37,31 @@ class EncoderFeatures:
     @torch.no_grad()
     def of(self, source: Source) -> Tensor:
         """Returns (N, D) float32 features of all images of a source, not normalised, on the CPU."""
-        device = next(self.encoder.parameters()).device
-        parts = []
-        for pixels in self._batches(source, len(source)):
-            parts.append(self.encoder(normalise_pixels(pixels.to(device), self.section)).float().cpu())
-        return torch.cat(parts)
+        return torch.cat([self._encode(pixels) for pixels in self._batches(source, np.arange(len(source)))])
+
+    @torch.no_grad()
+    def of_pixels(self, pixels: Tensor) -> Tensor:
+        """Returns (N, D) float32 features of images (N, S, S, 3) uint8, on the CPU."""
+        return torch.cat([self._encode(part) for part in torch.split(pixels, _BATCH)])
 
     def pixels(self, source: Source, most: int) -> Tensor:
         """Returns (N, S, S, 3) uint8 of the first images of a source, `most` of them at most."""
-        return torch.cat(list(self._batches(source, min(most, len(source)))))
+        return self.pixels_of(source, torch.arange(min(most, len(source))))
 
-    def _batches(self, source: Source, count: int) -> Iterator[Tensor]:
+    def pixels_of(self, source: Source, rows: Tensor) -> Tensor:
+        """Returns (N, S, S, 3) uint8 of the images in (N,) rows of a source."""
+        return torch.cat(list(self._batches(source, rows.numpy())))
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        device = next(self.encoder.parameters()).device
+        features: Tensor = self.encoder(normalise_pixels(pixels.to(device), self.section))
+        return features.float().cpu()
+
+    def _batches(self, source: Source, rows: npt.NDArray[np.int64]) -> Iterator[Tensor]:
         spec = ImagePreprocess(size_px=self.section.image_px)
         reader = PixelReader(source, spec, self.decode_threads, keep=False)
-        for start in range(0, count, _BATCH):
-            yield torch.from_numpy(reader.read(np.arange(start, min(start + _BATCH, count))))
+        for start in range(0, len(rows), _BATCH):
+            yield torch.from_numpy(reader.read(rows[start : start + _BATCH]))
         reader.close()
 
 

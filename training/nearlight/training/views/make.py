@@ -1,6 +1,6 @@
 """Views of a batch as the configuration describes them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,10 @@ from nearlight.training.sections import EncoderSection, ViewSection
 from nearlight.training.views.blur import blur, kernel_px
 from nearlight.training.views.colour import JITTER, jitter, solarise, to_grey
 from nearlight.training.views.crop import crop, draw_boxes
+from nearlight.training.views.degrade import add_noise, cutout
+from nearlight.training.views.edges import sobel
+from nearlight.training.views.geometry import draw_knots, turn, warp
+from nearlight.training.views.policies import Steps, apply_steps, draw_auto_augment, draw_rand_augment
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +68,81 @@ def make_view(
 
     boxes = draw_boxes(share.whole, images.shape[1], section.crop_scale, section.crop_ratio, generator)
     view = crop(images, share.take(boxes, count).to(device), coin(section.flip).to(device), side_px)
+    if section.turn:
+        quarters = share.take(torch.randint(1, 4, (share.whole,), generator=generator), count)
+        view = turn(view, (quarters * coin(section.turn)).to(device))
+    if section.policy != "none":
+        view = apply_steps(view, _draw_steps(section, share, count, generator))
     if section.jitter:
         strengths, order = _draw_jitter(share.whole, section, generator)
         view = jitter(view, share.take(strengths, count), share.take(order, count), coin(section.jitter))
     if section.grey:
         rows = _rows(coin(section.grey), device)
         view[rows] = to_grey(view[rows])
+    if section.warp:
+        knots = share.take(draw_knots(share.whole, section.warp_reach * side_px, generator), count)
+        view = _on(view, coin(section.warp), lambda part, at: warp(part, knots[at].to(part)))
     if section.blur:
-        low, high = section.blur_sigma
-        sigma = share.take(torch.rand(share.whole, generator=generator) * (high - low) + low, count)
-        chosen = coin(section.blur)
-        if bool(chosen.any()):
-            rows = _rows(chosen, device)
-            view[rows] = blur(view[rows], sigma[chosen].to(device), kernel_px(side_px))
+        sigma = share.take(_uniform(share.whole, section.blur_sigma, generator), count)
+        width = kernel_px(side_px)
+        view = _on(view, coin(section.blur), lambda part, at: blur(part, sigma[at].to(device), width))
     if section.solarise:
-        rows = _rows(coin(section.solarise), device)
-        view[rows] = solarise(view[rows])
+        view = _on(view, coin(section.solarise), lambda part, at: solarise(part))
+    return _degrade(view, section, share, generator) if _degrades(section) else view
+
+
+def _degrades(section: ViewSection) -> bool:
+    return bool(section.noise or section.sobel or section.cutout)
+
+
+def _degrade(view: Tensor, section: ViewSection, share: Share, generator: torch.Generator) -> Tensor:
+    """Returns the view with noise, as edges, and with a hole, each as often as the section says."""
+    count, side_px = len(view), view.shape[-1]
+
+    def coin(probability: float) -> Tensor:
+        return share.take(torch.rand(share.whole, generator=generator) < probability, count)
+
+    if section.noise:
+        sigma = share.take(_uniform(share.whole, section.noise_sigma, generator), count)
+        grain = share.take(torch.randn((share.whole, *view.shape[1:]), generator=generator), count)
+        view = _on(view, coin(section.noise), lambda part, at: add_noise(part, sigma[at], grain[at]))
+    if section.sobel:
+        view = _on(view, coin(section.sobel), lambda part, at: sobel(part))
+    if section.cutout:
+        centre = share.take(torch.randint(side_px, (share.whole, 2), generator=generator), count).to(
+            view.device
+        )
+        hole = max(round(section.cutout_side * side_px), 1)
+        view = _on(view, coin(section.cutout), lambda part, at: cutout(part, centre[at], hole))
     return view
+
+
+def _on(view: Tensor, chosen: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Returns the view with the chosen images, (N,) bool on the CPU, changed in place.
+
+    Args:
+        view: (N, 3, S, S).
+        chosen: which.
+        change: of these images and their rows, on the CPU.
+    """
+    rows = chosen.nonzero()[:, 0]
+    if len(rows):
+        at = rows.to(view.device, non_blocking=True)
+        view[at] = change(view[at], rows)
+    return view
+
+
+def _uniform(count: int, reach: tuple[float, float], generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator) * (reach[1] - reach[0]) + reach[0]
+
+
+def _draw_steps(section: ViewSection, share: Share, count: int, generator: torch.Generator) -> Steps:
+    if section.policy == "randaugment":
+        drawn = draw_rand_augment(share.whole, section.policy_operations, section.policy_magnitude, generator)
+    else:
+        table = "imagenet" if section.policy == "autoaugment-imagenet" else "cifar10"
+        drawn = draw_auto_augment(share.whole, table, generator)
+    return Steps(*(share.take(part, count) for part in (drawn.kinds, drawn.strengths, drawn.signs)))
 
 
 def _draw_jitter(count: int, section: ViewSection, generator: torch.Generator) -> tuple[Tensor, Tensor]:
