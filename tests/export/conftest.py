@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import open_clip
 import pytest
@@ -62,6 +63,21 @@ def write_run(run: Path, **changes: object) -> Path:
     return run
 
 
+def write_encoder_run(run: Path, method: str = "simclr", **encoder: object) -> Path:
+    """A run folder of a method of images alone, its weights random."""
+    small: dict[str, object] = {"name": "resnet10", "width": 0.125, "stem": "small", "image_px": 32}
+    section = {**small, **encoder}
+    config = make_config(method, {"name": "my photos", "steps": 1, "encoder": section})
+    torch.manual_seed(3)
+    facts = DataFacts(40, ("cat", "dog"))
+    made = find_method(method)(config, facts)
+    run.mkdir()
+    known = {"samples": facts.samples, "classes": list(facts.classes)}
+    save_checkpoint(run, {"step": 5, "method_id": method, "method": made.state_dict(), "facts": known})
+    (run / "config.json").write_text(config.model_dump_json())
+    return run
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "small")
@@ -77,15 +93,15 @@ class Remembered:
 
     def __init__(self, encoders: Encoders, bundle: Bundle) -> None:
         self.embed_images, self.embed_texts = encoders.embed_images, encoders.embed_texts
-        self.weights = encoders.weights
+        self.weights, self.digest = encoders.weights, encoders.digest
         self.bundle = bundle
 
-    def image_onnx(self) -> bytes:
-        return self.bundle.image_path.read_bytes()
+    def image_onnx(self) -> onnx.ModelProto:
+        return onnx.load(self.bundle.image_path)
 
-    def text_onnx(self) -> bytes:
+    def text_onnx(self) -> onnx.ModelProto:
         assert self.bundle.text_path is not None
-        return self.bundle.text_path.read_bytes()
+        return onnx.load(self.bundle.text_path)
 
 
 @pytest.fixture(scope="session")

@@ -147,7 +147,7 @@ def test_a_vector_does_not_depend_on_its_batch_mates(full: Bundle, half: Bundle)
 
 
 def test_the_same_model_gives_the_same_graph(run: Path, full: Bundle, half: Bundle) -> None:
-    assert open_run(run).encoders.image_onnx() == full.image_path.read_bytes()
+    assert open_run(run).encoders.image_onnx() == onnx.load(full.image_path)
     assert half.manifest.space_id != full.manifest.space_id
 
 
@@ -201,7 +201,7 @@ def test_failing_parity_leaves_what_was_there(
 ) -> None:
     write, forward = TorchEncoders.image_onnx, ImageGraph.forward
 
-    def off_by_a_little(self: TorchEncoders) -> bytes:
+    def off_by_a_little(self: TorchEncoders) -> onnx.ModelProto:
         monkeypatch.setattr(ImageGraph, "forward", lambda graph, pixels: forward(graph, 255 - pixels))
         return write(self)
 

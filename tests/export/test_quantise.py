@@ -4,15 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nearlight.bundle.folder import Bundle
-from nearlight.export.candidates import DriftTarget, _counts, int8_tower, neighbour_overlap
+from nearlight.export.candidates import DriftTarget, _counts, int8_tower
 from nearlight.export.errors import GraphError, ParityError
 from nearlight.export.exporter import ExportOptions, export_subject
+from nearlight.export.onnx_file import open_runner
 from nearlight.export.quantise import calibrate, named, products, quantised
+from nearlight.export.retrieval import neighbour_overlap
 from nearlight.export.subject import Subject
 from tests.export.conftest import runner
 
@@ -20,7 +21,7 @@ RNG = np.random.default_rng(0)
 ROWS = [RNG.normal(size=(8, 32)).astype(np.float32) for _ in range(12)]
 
 
-def layered(*, outlier: float = 1.0, layers: int = 3) -> bytes:
+def layered(*, outlier: float = 1.0, layers: int = 3) -> onnx.ModelProto:
     """32 numbers through matrix products (every other one a Gemm with a bias) and Tanh, then unit length.
 
     `outlier` stretches one number that goes into the second product, as trained towers have them.
@@ -54,14 +55,11 @@ def layered(*, outlier: float = 1.0, layers: int = 3) -> bytes:
     given = helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["batch", 32])
     out = helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["batch", 32])
     graph = helper.make_graph(nodes, "layers", [given], [out], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return bytes(model.SerializeToString())
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def run(content: bytes, rows: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found: np.ndarray = session.run(["vectors"], {"rows": rows})[0]
-    return found
+def run(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
+    return open_runner(model, "rows")(rows)
 
 
 def test_products_are_found() -> None:
@@ -101,7 +99,7 @@ def test_one_product_by_hand() -> None:
 
 def test_weights_are_stored_in_8_bits() -> None:
     model = named(layered())
-    done = onnx.load_from_string(quantised(model, calibrate(model, "rows", ROWS)))
+    done = quantised(model, calibrate(model, "rows", ROWS))
     kinds = {w.name: w.data_type for w in done.graph.initializer}
     assert not {"w0", "w1", "w2"} & kinds.keys()
     assert sum(kind == TensorProto.INT8 for name, kind in kinds.items() if name.endswith(".int8")) == 3

@@ -34,9 +34,12 @@ def test_captions_of_the_users_own(tmp_path: Path) -> None:
     samples = gather(spec, (), SPEC)
     assert samples.pixels.shape == (19, 24, 24, 3)
     assert samples.pixels[:, 0, 0, 0].tolist() == [n for n in range(20) if n != 3]
-    assert len(samples.texts) == MAX_TEXTS
+    assert len(samples.texts) == MAX_TEXTS + samples.pairs.count(-1)
+    assert [samples.texts[n] for n in range(len(samples.pairs)) if samples.pairs[n] == 0] == [
+        "picture 0"
+    ] * 53
     assert "picture 0" in samples.texts
-    assert samples.origin == "mine: 19 images, 1000 texts"
+    assert samples.origin == "mine: 19 images, 1008 texts"
 
 
 def test_class_names_become_prompts(tmp_path: Path) -> None:

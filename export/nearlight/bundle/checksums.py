@@ -60,8 +60,14 @@ def compute_space_id(dim: int, towers: Towers, digests: Mapping[str, str]) -> st
             "preprocess": towers.image.preprocess.model_dump(mode="json", exclude_none=True),
         },
     }
+    if towers.image.weights_file is not None:
+        parts["image_weights"] = digests[towers.image.weights_file]
     if towers.text is not None:
-        sequence = towers.text.model_dump(mode="json", exclude={"file", "tokenizer_file", "trimmable"})
+        sequence = towers.text.model_dump(
+            mode="json", exclude={"file", "weights_file", "tokenizer_file", "trimmable"}
+        )
+        if towers.text.weights_file is not None:
+            parts["text_weights"] = digests[towers.text.weights_file]
         files = {"graph": digests[towers.text.file], "tokenizer": digests[towers.text.tokenizer_file]}
         parts["text"] = {**files, **sequence}
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

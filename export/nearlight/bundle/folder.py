@@ -154,9 +154,11 @@ def _read_manifest(path: Path) -> bytes:
 
 
 def _required(manifest: Manifest) -> list[str]:
-    towers = manifest.towers
-    text = [towers.text.file, towers.text.tokenizer_file] if towers.text else []
-    return [towers.image.file, *text, *([manifest.golden] if manifest.golden else [])]
+    image, text = manifest.towers.image, manifest.towers.text
+    named = [image.file, image.weights_file, manifest.golden]
+    if text is not None:
+        named += [text.file, text.weights_file, text.tokenizer_file]
+    return [name for name in named if name is not None]
 
 
 def _require_plain(path: Path, name: str) -> None:

@@ -63,9 +63,13 @@ class ImagePreprocess(Section):
 
 
 class ImageTower(Section):
-    """The image graph and its input. `mean` and `std` are for the reader: the graph applies them."""
+    """The image graph and its input. `mean` and `std` are for the reader: the graph applies them.
+
+    `weights_file` holds what is too large for `file`, as ONNX's external data.
+    """
 
     file: FileName = "image.onnx"
+    weights_file: FileName | None = None
     preprocess: ImagePreprocess
     mean: Channels
     std: Channels
@@ -76,6 +80,7 @@ class TextTower(Section):
 
     Attributes:
         file: ONNX file, input `tokens`.
+        weights_file: What is too large for `file`, as ONNX's external data.
         tokenizer_file: `tokenizers` JSON.
         context_length: Most tokens of one text, start and end token included.
         pad_id: Fills a row after its end token.
@@ -87,6 +92,7 @@ class TextTower(Section):
     """
 
     file: FileName = "text.onnx"
+    weights_file: FileName | None = None
     tokenizer_file: FileName = "tokenizer.json"
     context_length: int = Field(ge=2, le=65536)
     pad_id: int = Field(default=0, ge=0)
@@ -117,6 +123,23 @@ class Scoring(Section):
     logit_bias: float = 0.0
 
 
+class Truncation(Section):
+    """Vectors cut to their first numbers and scaled back to unit length, as tried when the bundle was made.
+
+    Attributes:
+        dim: Numbers kept.
+        recall_at_10: Share of texts that find their image among the ten nearest; without captions, share of
+            the ten nearest by whole vectors that cut ones find.
+        whole_recall_at_10: The same of whole vectors.
+        holds: Whether a server may give vectors of this length.
+    """
+
+    dim: int = Field(ge=1, le=65536)
+    recall_at_10: float = Field(ge=0, le=1)
+    whole_recall_at_10: float = Field(ge=0, le=1)
+    holds: bool
+
+
 class Manifest(Section):
     """`manifest.json`. `created` is in UTC, `dim` the length of a vector, `opset` that of both graphs.
 
@@ -138,6 +161,7 @@ class Manifest(Section):
     metrics: dict[str, JsonValue] = {}
     parity: dict[str, JsonValue] = {}
     golden: FileName | None = None
+    truncations: tuple[Truncation, ...] = ()
 
     @model_validator(mode="after")
     def _text_needs_scoring(self) -> "Manifest":

@@ -2,22 +2,21 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+from onnx import ModelProto
 from pydantic import JsonValue
 
 from nearlight.export.errors import GraphError, ParityError
+from nearlight.export.onnx_file import open_runner
 from nearlight.export.quantise import calibrate, named, products, quantised
+from nearlight.export.retrieval import neighbour_overlap
 from nearlight.export.subject import Vectors
 
-NEIGHBOURS = 10
-
-_BATCH = 16
 _TIMED = 3
 
 _log = logging.getLogger(__name__)
@@ -45,13 +44,13 @@ Batches = Sequence[npt.NDArray[Any]]
 
 
 def int8_tower(
-    tower: str, content: bytes, given: str, batches: Batches, target: DriftTarget
-) -> tuple[bytes, dict[str, JsonValue]]:
+    tower: str, model: ModelProto, given: str, batches: Batches, target: DriftTarget
+) -> tuple[ModelProto, dict[str, JsonValue]]:
     """The first candidate that keeps to the target, fewest layers left out, and a report of all tried.
 
     Args:
         tower: `image` or `text`, for messages.
-        content: The float32 graph.
+        model: The float32 graph.
         given: Name of its input.
         batches: Inputs; every other one calibrates, the rest judge.
         target: What must hold.
@@ -60,13 +59,12 @@ def int8_tower(
         GraphError: The tower has no product that can be done in 8 bits.
         ParityError: No candidate holds; says how near the best one came.
     """
-    model = named(content)
-    layers = products(model)
+    layers = products(named(model))
     if not layers:
         raise GraphError(f"{tower} tower: it has no matrix product by a constant; int8 gains nothing")
     calibration = calibrate(model, given, batches[::2])
     judges = batches[1::2] or batches
-    expected, plain_seconds = _measured(content, given, judges)
+    expected, plain_seconds = _measured(model, given, judges)
     by_error = sorted((product.node for product in layers), key=lambda node: -calibration.errors[node])
     tried: list[JsonValue] = []
     best = (-1.0, -1.0)
@@ -95,21 +93,6 @@ def int8_tower(
     )
 
 
-def neighbour_overlap(expected: Vectors, found: Vectors) -> float:
-    """Mean share of each vector's ten nearest others (fewer where there are not ten) that both agree on."""
-    count = min(NEIGHBOURS, len(expected) - 1)
-    if count < 1:
-        return 1.0
-    first, second = (_nearest(vectors, count) for vectors in (expected, found))
-    return float(np.mean([len(set(a) & set(b)) / count for a, b in zip(first, second, strict=True)]))
-
-
-def _nearest(vectors: Vectors, count: int) -> npt.NDArray[np.int64]:
-    scores = vectors @ vectors.T  # (N, N)
-    np.fill_diagonal(scores, -np.inf)
-    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
-
-
 def _counts(layers: int) -> Iterator[int]:
     """Layers to leave out: 0, 1, 2, 3, 4, 6, 8, 12, 16, … up to three quarters; beyond, int8 gains little."""
     count, step = 0, 1
@@ -119,9 +102,9 @@ def _counts(layers: int) -> Iterator[int]:
         step = max(1, 1 << (count.bit_length() - 2)) if count >= 4 else 1
 
 
-def _measured(content: bytes, given: str, batches: Batches) -> tuple[Vectors, float]:
+def _measured(model: ModelProto, given: str, batches: Batches) -> tuple[Vectors, float]:
     """Vectors of all batches, and the least seconds that the first one took."""
-    run = _session(content, given)
+    run = open_runner(model, given)
     vectors = np.concatenate([run(batch) for batch in batches])
     seconds = []
     for _ in range(_TIMED):
@@ -129,13 +112,3 @@ def _measured(content: bytes, given: str, batches: Batches) -> tuple[Vectors, fl
         run(batches[0])
         seconds.append(time.perf_counter() - start)
     return vectors, max(min(seconds), 1e-9)
-
-
-def _session(content: bytes, given: str) -> Callable[[npt.NDArray[Any]], Vectors]:
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def run(batch: npt.NDArray[Any]) -> Vectors:
-        vectors: Vectors = session.run(["vectors"], {given: batch})[0]
-        return vectors
-
-    return run

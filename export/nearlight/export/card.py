@@ -40,6 +40,7 @@ def _lines(manifest: Manifest, command: str, notes: str) -> Iterator[str]:
     yield "```"
     yield ""
     yield from _inputs(manifest)
+    yield from _truncations(manifest)
     yield from _table("Metrics", manifest.metrics)
     yield from _table("Parity with the original model", manifest.parity)
     yield "## Origin"
@@ -66,6 +67,21 @@ def _inputs(manifest: Manifest) -> Iterator[str]:
     yield f"- Weights: stored as {manifest.precision}; opset {manifest.opset}."
     if scoring is not None:
         yield f"- Score: {scoring.kind} of {scoring.logit_scale:.6g} · cosine {scoring.logit_bias:+.6g}."
+    yield ""
+
+
+def _truncations(manifest: Manifest) -> Iterator[str]:
+    if not manifest.truncations:
+        return
+    yield "## Shorter vectors"
+    yield ""
+    yield "The first numbers of a vector, scaled back to unit length. A server gives those that hold."
+    yield ""
+    yield "| numbers | recall@10 | of whole vectors | holds |"
+    yield "|---|---|---|---|"
+    for cut in manifest.truncations:
+        recalls = f"{cut.recall_at_10:.4f} | {cut.whole_recall_at_10:.4f}"
+        yield f"| {cut.dim} | {recalls} | {'yes' if cut.holds else 'no'} |"
     yield ""
 
 

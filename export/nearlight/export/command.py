@@ -66,6 +66,16 @@ def export(
     min_overlap: Annotated[
         float, typer.Option(help="int8: the least mean share of ten neighbours that must stay.")
     ] = 0.97,
+    dims: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,…",
+            help="Shorter lengths of vectors to try; servers give those that hold their recall.",
+        ),
+    ] = None,
+    min_recall: Annotated[
+        float, typer.Option(help="--dims: least share of the recall@10 of whole vectors.")
+    ] = 0.97,
     licence: Annotated[str, typer.Option(help="Licence of the weights.")] = "",
     description: Annotated[str, typer.Option(help="One sentence on what the model is for.")] = "",
     card: Annotated[Path | None, typer.Option(help="Markdown to put into the model card.")] = None,
@@ -75,6 +85,9 @@ def export(
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Load the model, say sizes and time, write nothing.")
+    ] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Convert anew, and keep no copy for the next time.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that is already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
@@ -86,6 +99,7 @@ def export(
     - `nearlight export runs/mine --out bundles/mine --precision fp16`
     - `nearlight export open_clip:ViT-B-32:weights.safetensors --out bundles/vit-b-32 --data captions.parquet`
     - `nearlight export open_clip:ViT-B-16-SigLIP:webli --out bundles/siglip --precision int8 --data my/`
+    - `nearlight export open_clip:ViT-L-14:weights.pt --out bundles/l14 --data pairs.parquet --dims 128,256`
     - `nearlight export timm:resnet50.a1_in1k --out bundles/resnet50`
     - `nearlight export onnx:clip-vit-base-patch32 --out bundles/clip --dry-run`
     - `nearlight export hf:timm/ViT-B-32-SigLIP2-256 --out bundles/siglip2`
@@ -96,6 +110,7 @@ def export(
         _fail(f"--precision is {precision!r}; it must be one of {', '.join(_PRECISIONS)}")
     try:
         from nearlight.bundle.errors import BundleError
+        from nearlight.export.cache import cache_folder
         from nearlight.export.candidates import DriftTarget
         from nearlight.export.choice import Choice
         from nearlight.export.errors import ExportError
@@ -107,7 +122,10 @@ def export(
     try:
         notes = card.read_text(encoding="utf-8") if card else ""
         drift = DriftTarget(min_cosine, min_overlap)
-        options = ExportOptions(name, data, force, licence, description, notes, drift, weights)
+        options = ExportOptions(
+            name, data, force, licence, description, notes, drift, weights,
+            _lengths(dims), min_recall, None if no_cache else cache_folder(),
+        )  # fmt: skip
         choice = Choice(tokenizer, tag, arch, logit_scale, logit_bias, trust_pickle)
         if dry_run:
             _print_estimate(estimate(open_subject(source, choice), precision), out, as_json)
@@ -116,6 +134,13 @@ def export(
     except (ExportError, BundleError, OSError, ValueError) as error:
         _fail(str(error))
     _print(bundle, as_json)
+
+
+def _lengths(dims: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(dim) for dim in dims.split(",")) if dims else ()
+    except ValueError:
+        raise ValueError(f"--dims is {dims!r}; it must be numbers with commas, such as 128,256") from None
 
 
 def _print_estimate(found: "Estimate", out: Path, as_json: bool) -> None:
@@ -136,7 +161,8 @@ def _print(bundle: "Bundle", as_json: bool) -> None:
     files = {file.name: file.stat().st_size for file in bundle.files}
     if as_json:
         shown = manifest.model_dump(
-            mode="json", include={"name", "space_id", "dim", "precision", "metrics", "parity"}
+            mode="json",
+            include={"name", "space_id", "dim", "precision", "metrics", "parity", "truncations"},
         )
         typer.echo(json.dumps({"path": str(bundle.path), **shown, "files": files}, indent=2))
         return
@@ -147,6 +173,9 @@ def _print(bundle: "Bundle", as_json: bool) -> None:
         found = manifest.parity.get(tower)
         if isinstance(found, dict):
             typer.echo(f"  {tower} tower: least cosine {found['min_cosine']} over {found['count']} inputs")
+    for cut in manifest.truncations:
+        said = "holds" if cut.holds else "does not hold"
+        typer.echo(f"  {cut.dim} numbers: recall@10 {cut.recall_at_10} of {cut.whole_recall_at_10}: {said}")
 
 
 def _log_to_stderr() -> None:

@@ -1,31 +1,25 @@
 """From a model to a proven bundle: graphs, parity, manifest, card, and only then a folder."""
 
 import logging
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-import onnxruntime
-from pydantic import JsonValue
-
-from nearlight.bundle.folder import MODEL_CARD, Bundle, refuse_existing, write_bundle
+from nearlight.bundle.checksums import SUMS
+from nearlight.bundle.folder import MANIFEST, MODEL_CARD, Bundle, refuse_existing, write_bundle
 from nearlight.bundle.golden import GOLDEN, PROBE_TEXTS, Golden, probe_pixels, run_graph
 from nearlight.bundle.manifest import Manifest, Towers
 from nearlight.bundle.text import Tokenizer
-from nearlight.export.candidates import Batches, DriftTarget, int8_tower
+from nearlight.export import cache
+from nearlight.export.candidates import DriftTarget
 from nearlight.export.card import model_card
 from nearlight.export.choice import Choice
-from nearlight.export.onnx_writer import dim_and_opset, with_half_weights
-from nearlight.export.parity import MIN_COSINE, prove_images, prove_texts
-from nearlight.export.samples import Samples, gather
+from nearlight.export.proven import Demands, Precision, Proven, prove
+from nearlight.export.samples import gather
 from nearlight.export.source import open_subject
 from nearlight.export.subject import Subject
 from nearlight.export.weights_file import refuse_place, save_weights
-
-Precision = Literal["fp32", "fp16", "int8"]
-
-_CALIBRATED = 16  # inputs a batch
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +37,9 @@ class ExportOptions:
         notes: Markdown for the model card.
         drift: How far int8 may be from float32.
         weights: A .safetensors file to write the encoder's weights to as well.
+        dims: Shorter lengths of vectors to try.
+        min_recall: Share of the whole vectors' recall@10 that a shorter length must keep to be allowed.
+        cache: Folder of exports done before; None neither looks nor keeps.
     """
 
     name: str | None = None
@@ -53,6 +50,9 @@ class ExportOptions:
     notes: str = ""
     drift: DriftTarget = DriftTarget()
     weights: Path | None = None
+    dims: tuple[int, ...] = ()
+    min_recall: float = 0.97
+    cache: Path | None = None
 
 
 _DEFAULTS = ExportOptions()
@@ -107,94 +107,85 @@ def export_subject(
         BundleExists: `out` is there already.
         GraphError: The model does not become a graph of varying batch size.
         ParityError: The graphs' vectors are not the model's, or int8 cannot keep to the target.
-        SourceError: `options.data` cannot be read.
+        SourceError: `options.data` cannot be read, or a length to try is not below the model's.
     """
     refuse_existing(out, options.force)
+    demands = Demands(precision, options.drift, options.dims, options.min_recall)
     samples = gather(options.data, subject.data, subject.image.preprocess)
+    key = cache.key_of(subject, samples, demands.as_json()) if options.cache is not None else ""
+    known = cache.find(options.cache, key) if options.cache is not None else None
+    if known is not None:
+        _log.info("this was exported before: copied from %s", known.path)
+        return _copied(known, subject, out, options)
     if precision == "int8" and options.data is None and not subject.data:
         _log.warning("int8 is calibrated on generated images; give your own with --data")
-    graphs, proofs = _proven(subject, samples, precision, options.drift)
-    parity: dict[str, JsonValue] = {
-        "data": samples.origin,
-        "runtime": f"onnxruntime {onnxruntime.__version__}, CPU",
-        "min_cosine_allowed": options.drift.min_cosine if precision == "int8" else MIN_COSINE[precision],
-        **proofs,
-    }
-    dim, opset = dim_and_opset(graphs[subject.image.file])
-    manifest = Manifest(
+    with tempfile.TemporaryDirectory(prefix="nearlight-export-") as scratch:
+        done = prove(subject, samples, demands, Path(scratch))
+        manifest = _manifest(subject, done, precision, options)
+        files: dict[str, bytes | Path] = {**done.files, GOLDEN: _golden(subject, done).to_npz()}
+        if subject.text is not None and subject.tokenizer_json is not None:
+            files[subject.text.tokenizer_file] = subject.tokenizer_json.encode()
+        bundle = _written(out, manifest, files, subject, options)
+    if options.cache is not None:
+        cache.keep(options.cache, key, bundle)
+    return bundle
+
+
+def _manifest(subject: Subject, done: Proven, precision: Precision, options: ExportOptions) -> Manifest:
+    image = subject.image.model_copy(update={"weights_file": done.weights_files.get("image")})
+    text = subject.text and subject.text.model_copy(update={"weights_file": done.weights_files.get("text")})
+    return Manifest(
         name=options.name or subject.name,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=_now(),
         licence=options.licence,
         description=options.description,
-        dim=dim,
-        towers=Towers(image=subject.image, text=subject.text),
+        dim=done.dim,
+        towers=Towers(image=image, text=text),
         scoring=subject.scoring,
         precision=precision,
-        opset=opset,
+        opset=done.opset,
         training=dict(subject.training),
         metrics=dict(subject.metrics),
-        parity=parity,
+        parity=done.parity,
         golden=GOLDEN,
+        truncations=done.truncations,
     )
-    return write_bundle(out, manifest, _files(subject, manifest, graphs, options.notes), force=options.force)
 
 
-def _files(
-    subject: Subject, manifest: Manifest, graphs: dict[str, bytes], notes: str
-) -> dict[str, bytes | Path]:
-    """Graphs, card, golden vectors and tokenizer by name."""
+def _copied(known: Bundle, subject: Subject, out: Path, options: ExportOptions) -> Bundle:
+    """A bundle made before, with the names and words of now."""
+    manifest = known.manifest.model_copy(
+        update={
+            "name": options.name or subject.name,
+            "created": _now(),
+            "licence": options.licence,
+            "description": options.description,
+            "training": dict(subject.training),
+            "metrics": dict(subject.metrics),
+        }
+    )
+    own = {MANIFEST, MODEL_CARD, SUMS}
+    files: dict[str, bytes | Path] = {file.name: file for file in known.files if file.name not in own}
+    return _written(out, manifest, files, subject, options)
+
+
+def _written(
+    out: Path, manifest: Manifest, files: dict[str, bytes | Path], subject: Subject, options: ExportOptions
+) -> Bundle:
     command = f"nearlight export {subject.made_with} --precision {manifest.precision}"
-    files: dict[str, bytes | Path] = {**graphs, MODEL_CARD: model_card(manifest, command, notes).encode()}
-    files[GOLDEN] = _golden(subject, graphs).to_npz()
-    if subject.text is not None and subject.tokenizer_json is not None:
-        files[subject.text.tokenizer_file] = subject.tokenizer_json.encode()
-    return files
+    files[MODEL_CARD] = model_card(manifest, command, options.notes).encode()
+    return write_bundle(out, manifest, files, force=options.force)
 
 
-def _golden(subject: Subject, graphs: dict[str, bytes]) -> Golden:
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _golden(subject: Subject, done: Proven) -> Golden:
     """Fixed inputs with the vectors of graphs that have just been proven."""
     pixels = probe_pixels(subject.image.preprocess.size_px)  # (N, S, S, 3)
-    vectors = run_graph(graphs[subject.image.file], pixels)
+    vectors = run_graph(done.files[subject.image.file], pixels)
     if subject.text is None or subject.tokenizer_json is None:
         return Golden(pixels, vectors)
     tokens = Tokenizer.load(subject.tokenizer_json, subject.text).encode(PROBE_TEXTS)  # (M, L)
-    return Golden(pixels, vectors, PROBE_TEXTS, tokens, run_graph(graphs[subject.text.file], tokens))
-
-
-def _proven(
-    subject: Subject, samples: Samples, precision: Precision, drift: DriftTarget
-) -> tuple[dict[str, bytes], dict[str, JsonValue]]:
-    """Graphs by file name, and by tower the figures of their parity."""
-    _log.info("writing the image graph")
-    starts = range(0, len(samples.pixels), _CALIBRATED)
-    images = [samples.pixels[start : start + _CALIBRATED] for start in starts]
-    graph, report = _stored(subject.encoders.image_onnx(), "image", images, precision, drift)
-    limit = drift.min_cosine if precision == "int8" else MIN_COSINE[precision]
-    _log.info("proving it on %s", samples.origin)
-    graphs = {subject.image.file: graph}
-    proofs: dict[str, JsonValue] = {"image": {**prove_images(subject, graph, samples, limit), **report}}
-    if subject.text is not None and subject.tokenizer_json is not None:
-        _log.info("writing the text graph")
-        tokenizer = Tokenizer.load(subject.tokenizer_json, subject.text)
-        starts = range(0, len(samples.texts), _CALIBRATED)
-        texts = [tokenizer.encode(samples.texts[start : start + _CALIBRATED], trim=True) for start in starts]
-        graph, report = _stored(subject.encoders.text_onnx(), "text", texts, precision, drift)
-        _log.info("proving it on %s", samples.origin)
-        graphs[subject.text.file] = graph
-        proofs["text"] = {**prove_texts(subject, graph, samples, limit), **report}
-    return graphs, proofs
-
-
-def _stored(
-    content: bytes, tower: str, batches: Batches, precision: Precision, drift: DriftTarget
-) -> tuple[bytes, dict[str, JsonValue]]:
-    """The graph of a tower in a precision, and what int8 has to report."""
-    match precision:
-        case "fp32":
-            return content, {}
-        case "fp16":
-            return with_half_weights(content), {}
-        case "int8":
-            given = "pixels" if tower == "image" else "tokens"
-            graph, report = int8_tower(tower, content, given, batches, drift)
-            return graph, {"int8": report}
+    return Golden(pixels, vectors, PROBE_TEXTS, tokens, run_graph(done.files[subject.text.file], tokens))

@@ -1,16 +1,19 @@
 """Foreign ONNX towers as encoders: the reference is their own graph, run as its makers run it."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+from onnx import ModelProto
 
 from nearlight.bundle.image import Pixels
 from nearlight.bundle.manifest import ImageTower, TextTower
 from nearlight.bundle.text import Tokens
 from nearlight.export.errors import SourceError
+from nearlight.export.onnx_file import open_session
 from nearlight.export.onnx_graph import ForeignGraph
 from nearlight.export.onnx_wrapper import wrap_image, wrap_text
 from nearlight.export.subject import Vectors
@@ -54,11 +57,21 @@ class OnnxEncoders:
         """Numbers in the image tower and in the text tower."""
         return _numbers(self._image_graph), _numbers(self._text_graph) if self._text_graph else 0
 
-    def image_onnx(self) -> bytes:
+    def digest(self) -> str:
+        """A hash of both graphs, piece by piece: whole ones may be too large for protobuf."""
+        seen = hashlib.sha256()
+        for found in (self._image_graph, self._text_graph):
+            if found is not None:
+                graph = found.model.graph
+                for part in (*graph.input, *graph.output, *graph.node, *graph.initializer):
+                    seen.update(part.SerializeToString(deterministic=True))
+        return seen.hexdigest()
+
+    def image_onnx(self) -> ModelProto:
         """The image graph."""
         return wrap_image(self._image_graph, self._image, self.dim)
 
-    def text_onnx(self) -> bytes:
+    def text_onnx(self) -> ModelProto:
         """The text graph."""
         assert self._text_graph is not None
         assert self._text is not None
@@ -85,9 +98,7 @@ def attention_mask(tokens: Tokens, tower: TextTower) -> Tokens:
 
 def _session(graph: ForeignGraph) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(
-            graph.model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
+        return open_session(graph.model)
     except Exception as error:  # onnxruntime raises one class per status
         raise SourceError(f"{graph.file.name} does not load: {' '.join(str(error).split())[:300]}") from error
 

@@ -12,13 +12,13 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from nearlight.bundle.manifest import ImageTower, TextTower
+from nearlight.export.onnx_file import OUTPUT
 from nearlight.export.onnx_graph import ForeignGraph, constant, node
-from nearlight.export.onnx_writer import OUTPUT
 
 _OURS = "nearlight."
 
 
-def wrap_image(found: ForeignGraph, tower: ImageTower, dim: int) -> bytes:
+def wrap_image(found: ForeignGraph, tower: ImageTower, dim: int) -> onnx.ModelProto:
     """The image graph of a bundle around a foreign one."""
     side = tower.preprocess.size_px
     mean, std = np.array(tower.mean) * 255, np.array(tower.std) * 255
@@ -35,7 +35,7 @@ def wrap_image(found: ForeignGraph, tower: ImageTower, dim: int) -> bytes:
     return _assembled(found, given, before, weights, dim)
 
 
-def wrap_text(found: ForeignGraph, tower: TextTower, dim: int) -> bytes:
+def wrap_text(found: ForeignGraph, tower: TextTower, dim: int) -> onnx.ModelProto:
     """The text graph of a bundle around a foreign one."""
     kind = found.main.type.tensor_type.elem_type
     before = [node("Cast", ["tokens"], f"{_OURS}main", to=kind)]
@@ -73,7 +73,7 @@ def _assembled(
     before: Sequence[NodeProto],
     weights: Sequence[TensorProto],
     dim: int,
-) -> bytes:
+) -> onnx.ModelProto:
     model = onnx.ModelProto()
     model.CopyFrom(found.model)
     graph = model.graph
@@ -124,7 +124,7 @@ def _row_by_row(found: ForeignGraph, inner: Sequence[NodeProto], feeds: dict[str
     return node("Scan", list(feeds.values()), f"{_OURS}rows", body=body, num_scan_inputs=len(feeds))
 
 
-def _without_notes(model: onnx.ModelProto) -> bytes:
+def _without_notes(model: onnx.ModelProto) -> onnx.ModelProto:
     """What the maker's tools noted for debugging, often with paths of their machine, is left out."""
     graph = model.graph
     holders: list[Any] = [model, graph, *graph.node, *graph.initializer]
@@ -132,4 +132,4 @@ def _without_notes(model: onnx.ModelProto) -> bytes:
         del holder.metadata_props[:]
         holder.doc_string = ""
     model.producer_name = ""
-    return model.SerializeToString(deterministic=True)
+    return model

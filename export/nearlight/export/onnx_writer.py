@@ -11,11 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from nearlight.export.errors import GraphError
+from nearlight.export.onnx_file import OUTPUT, check_model
 
 OPSET = 20  # the first with Gelu, which runtimes fuse with the bias before it
-OUTPUT = "vectors"  # not "embedding": that is what the node of a token embedding is called
 
-_MAX_GRAPH_BYTES = 2_000_000_000  # protobuf stops at 2 GiB; larger weights need external files
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -28,8 +27,8 @@ class Input:
     varying: Mapping[int, str]
 
 
-def write_onnx(graph: nn.Module, given: Input, dim: int) -> bytes:
-    """The ONNX file of a module.
+def write_onnx(graph: nn.Module, given: Input, dim: int) -> onnx.ModelProto:
+    """A module as an ONNX model.
 
     Args:
         graph: Takes `given.example`, returns float32 (B, dim).
@@ -37,32 +36,29 @@ def write_onnx(graph: nn.Module, given: Input, dim: int) -> bytes:
         dim: Length of a vector.
 
     Raises:
-        GraphError: The weights are too large for one file, or the graph lost a varying dimension.
+        GraphError: The module cannot be traced, or the graph lost a varying dimension.
     """
-    size = sum(weight.numel() * weight.element_size() for weight in graph.parameters())
-    if size > _MAX_GRAPH_BYTES:
-        raise GraphError(f"the weights of `{given.name}` have {size} bytes; the limit is {_MAX_GRAPH_BYTES}")
     model = _traced(graph.eval(), given)
     _clean(model)
     _check(model, given, dim)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    check_model(model)
+    return model
 
 
-def with_half_weights(content: bytes) -> bytes:
+def with_half_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with its weights stored in half precision.
 
     Each gets a Cast in front that the runtime folds away when it loads: half the file, the same arithmetic.
     """
-    model = onnx.load_from_string(content)
-    _halve(model)
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    halved = onnx.ModelProto()
+    halved.CopyFrom(model)
+    _halve(halved)
+    check_model(halved)
+    return halved
 
 
-def dim_and_opset(content: bytes) -> tuple[int, int]:
+def dim_and_opset(model: onnx.ModelProto) -> tuple[int, int]:
     """The length of a graph's vectors, and the version of its operators."""
-    model = onnx.load_from_string(content)
     shape = model.graph.output[0].type.tensor_type.shape
     opset = max(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     return int(shape.dim[1].dim_value), opset

@@ -5,16 +5,19 @@ whole context length. The graphs run as they are served: uint8 pixels, trimmed t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
+from onnx import ModelProto
 from pydantic import JsonValue
 
 from nearlight.bundle.text import Tokenizer, Tokens
 from nearlight.export.errors import ParityError
+from nearlight.export.onnx_file import open_runner
+from nearlight.export.retrieval import label_agreement, neighbour_overlap, retrieval_overlap
 from nearlight.export.samples import Samples
 from nearlight.export.subject import Subject, Vectors
 
@@ -22,8 +25,12 @@ MIN_COSINE = {"fp32": 0.99999, "fp16": 0.999}
 # Kernels may add in another order when a batch has another size: the last bits of float32, no more.
 MAX_BATCH_ERROR = 1e-5
 
+LABEL_PROMPT = "a photo of a {}."
+
 _BATCH = 32
 _ALONE = 16
+
+Graph = ModelProto | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +56,35 @@ def agreement(expected: Vectors, found: Vectors) -> Agreement:
     )
 
 
-def prove_images(subject: Subject, image_onnx: bytes, samples: Samples, limit: float) -> dict[str, JsonValue]:
-    """Compare the image graph with the model; the figures for the manifest.
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One tower's figures for the manifest, and the unit vectors (N, D) they are of.
+
+    Attributes:
+        figures: For the manifest.
+        expected: The model's, of every input.
+        found: The graph's.
+        labels: The model's and the graph's of the samples' labels; None for images.
+    """
+
+    figures: dict[str, JsonValue]
+    expected: Vectors
+    found: Vectors
+    labels: tuple[Vectors, Vectors] | None = None
+
+
+def prove_images(subject: Subject, graph: Graph, samples: Samples, limit: float) -> Proof:
+    """Compare the image graph with the model.
 
     Raises:
         ParityError: The least cosine is below `limit`, or a vector depends on its batch mates.
     """
     pixels = samples.pixels
     expected = _embed(len(pixels), lambda start, stop: subject.encoders.embed_images(pixels[start:stop]))
-    return _tower("image", _session(image_onnx, "pixels"), lambda a, b: pixels[a:b], expected, limit)
+    return _tower("image", open_runner(graph, "pixels"), lambda a, b: pixels[a:b], expected, limit)
 
 
-def prove_texts(subject: Subject, text_onnx: bytes, samples: Samples, limit: float) -> dict[str, JsonValue]:
+def prove_texts(subject: Subject, graph: Graph, samples: Samples, limit: float) -> Proof:
     """Compare the text graph, fed with trimmed tokens, with the model, fed with whole contexts.
 
     Raises:
@@ -69,14 +93,31 @@ def prove_texts(subject: Subject, text_onnx: bytes, samples: Samples, limit: flo
     assert subject.text is not None
     assert subject.tokenizer_json is not None
     tokenizer = Tokenizer.load(subject.tokenizer_json, subject.text)
-    rows = tokenizer.rows(samples.texts)
-    embed = subject.encoders.embed_texts
-    expected = _embed(len(rows), lambda start, stop: embed(tokenizer.pad(rows[start:stop])))
+    embed, run = subject.encoders.embed_texts, open_runner(graph, "tokens")
 
-    def trimmed(start: int, stop: int) -> Tokens:
-        return tokenizer.pad(rows[start:stop], trim=True)
+    def both(rows: list[list[int]]) -> tuple[Vectors, Callable[[int, int], Tokens]]:
+        whole = _embed(len(rows), lambda start, stop: embed(tokenizer.pad(rows[start:stop])))
+        return whole, lambda start, stop: tokenizer.pad(rows[start:stop], trim=True)
 
-    return _tower("text", _session(text_onnx, "tokens"), trimmed, expected, limit)
+    expected, trimmed = both(tokenizer.rows(samples.texts))
+    proof = _tower("text", run, trimmed, expected, limit)
+    label_rows = tokenizer.rows([LABEL_PROMPT.replace("{}", label) for label in samples.labels])
+    expected, trimmed = both(label_rows)
+    return replace(proof, labels=(expected, _embed(len(expected), lambda a, b: run(trimmed(a, b)))))
+
+
+def prove_uses(image: Proof, text: Proof | None) -> dict[str, JsonValue]:
+    """What the difference that is left does to search and labels: figures for the manifest."""
+    near = {"image_neighbours_overlap_at_10": neighbour_overlap(image.expected, image.found)}
+    if text is not None:
+        near["text_to_image_overlap_at_10"] = retrieval_overlap(
+            text.expected, image.expected, text.found, image.found
+        )
+        if text.labels is not None:
+            near["zero_shot_agreement"] = label_agreement(
+                image.expected, text.labels[0], image.found, text.labels[1]
+            )
+    return {name: round(value, 5) for name, value in near.items()}
 
 
 def _tower(
@@ -85,7 +126,7 @@ def _tower(
     rows: Callable[[int, int], npt.NDArray[Any]],
     expected: Vectors,
     limit: float,
-) -> dict[str, JsonValue]:
+) -> Proof:
     found = _embed(len(expected), lambda start, stop: run(rows(start, stop)))
     near = agreement(expected, found)
     if not near.min_cosine >= limit:
@@ -100,13 +141,14 @@ def _tower(
             f"{name} tower: a vector changes by {drift:.2g} with its batch mates;"
             f" the limit is {MAX_BATCH_ERROR}"
         )
-    return {
+    figures: dict[str, JsonValue] = {
         "count": near.count,
         "min_cosine": round(near.min_cosine, 9),
         "mean_cosine": round(near.mean_cosine, 9),
         "max_abs_error": float(f"{near.max_abs_error:.3g}"),
         "max_batch_error": float(f"{drift:.3g}"),
     }
+    return Proof(figures, expected, found)
 
 
 def _embed(count: int, batch: Callable[[int, int], Vectors]) -> Vectors:
@@ -119,13 +161,3 @@ def _embed(count: int, batch: Callable[[int, int], Vectors]) -> Vectors:
         parts.append(batch(start, stop))
         start = stop
     return np.concatenate(parts)
-
-
-def _session(graph: bytes, name: str) -> Callable[[Any], Vectors]:
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-
-    def run(batch: npt.NDArray[Any]) -> Vectors:
-        vectors: Vectors = session.run(["vectors"], {name: batch})[0]
-        return vectors
-
-    return run

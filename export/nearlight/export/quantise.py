@@ -16,6 +16,8 @@ import onnx
 import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from nearlight.export.onnx_file import check_model, open_session, weights_by_name
+
 Array = npt.NDArray[Any]
 
 _LEAST_WEIGHTS = 256  # smaller products gain nothing
@@ -76,12 +78,14 @@ def calibrate(model: onnx.ModelProto, name: str, batches: Sequence[Array]) -> Ca
             ranges[tensor] = (min(low, float(value.min())), max(high, float(value.max())))
             rows = value.reshape(-1, value.shape[-1])  # (N, C)
             kept.setdefault(tensor, rows[:: max(1, len(rows) // _SAMPLED_ROWS)])
-    weights = {weight.name: numpy_helper.to_array(weight) for weight in model.graph.initializer}
+    weights = weights_by_name(model)
     errors = {p.node: _error(kept[p.given], ranges[p.given], weights[p.weight], p.axis) for p in wanted}
     return Calibration(ranges, errors)
 
 
-def quantised(model: onnx.ModelProto, calibration: Calibration, leave_out: Iterable[str] = ()) -> bytes:
+def quantised(
+    model: onnx.ModelProto, calibration: Calibration, leave_out: Iterable[str] = ()
+) -> onnx.ModelProto:
     """The graph with its products in 8 bits, but for those named in `leave_out`."""
     skipped = set(leave_out)
     done = onnx.ModelProto()
@@ -108,13 +112,12 @@ def quantised(model: onnx.ModelProto, calibration: Calibration, leave_out: Itera
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*kept, *added.values()])
-    onnx.checker.check_model(done)
-    return done.SerializeToString(deterministic=True)
+    check_model(done)
+    return done
 
 
-def named(content: bytes) -> onnx.ModelProto:
-    """A graph whose nodes all have names of their own."""
-    model = onnx.load_from_string(content)
+def named(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model, its nodes given names of their own where they have none."""
     seen: set[str] = set()
     for number, node in enumerate(model.graph.node):
         if not node.name or node.name in seen:
@@ -146,9 +149,7 @@ def _observed(
     watched.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in present)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = onnxruntime.InferenceSession(
-        watched.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(watched, options)
     for batch in batches:
         yield dict(zip(tensors, session.run(list(tensors), {name: batch}), strict=True))
 

@@ -10,20 +10,22 @@ from nearlight.bundle.manifest import ImagePreprocess, ImageTower
 from nearlight.export.errors import SourceError
 from nearlight.export.graphs import may_trim
 from nearlight.export.subject import Subject, scoring_of
-from nearlight.export.torch_encoders import TorchEncoders
-from nearlight.training.checkpoint import load_model
+from nearlight.export.torch_encoders import ImageOnly, TorchEncoders
+from nearlight.training.checkpoint import LoadedEncoder, is_encoder_run, load_encoder, load_model
 from nearlight.training.config import RunConfig
 from nearlight.training.errors import TrainingError
 from nearlight.training.vocabulary import text_tower
 
 
 def open_run(run: Path) -> Subject:
-    """The model of a run folder, with its configuration and the evaluations saved beside it.
+    """The towers or the image encoder of a run folder, with its configuration and its saved evaluations.
 
     Raises:
         SourceError: The folder is no run, or its checkpoint does not load.
     """
     try:
+        if is_encoder_run(run):
+            return _encoder(run, load_encoder(run))
         loaded = load_model(run)
     except TrainingError as error:
         raise SourceError(str(error)) from error
@@ -35,7 +37,7 @@ def open_run(run: Path) -> Subject:
     text = text_tower(section, trimmable=may_trim(model))
     return Subject(
         encoders=TorchEncoders(model, image, text),
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", loaded.config.name).strip("-._") or "run",
+        name=_plain_name(loaded.config),
         image=image,
         text=text,
         tokenizer_json=loaded.tokenizer_json,
@@ -45,6 +47,30 @@ def open_run(run: Path) -> Subject:
         data=loaded.config.data.val,
         made_with=run.resolve().name,
     )
+
+
+def _encoder(run: Path, loaded: LoadedEncoder) -> Subject:
+    """The encoder of a method without a text tower; its projection head was for the loss and stays behind."""
+    section = loaded.section
+    image = ImageTower(
+        preprocess=ImagePreprocess(size_px=section.image_px), mean=section.mean, std=section.std
+    )
+    return Subject(
+        encoders=TorchEncoders(ImageOnly(loaded.encoder.cpu().float()), image, None),
+        name=_plain_name(loaded.config),
+        image=image,
+        text=None,
+        tokenizer_json=None,
+        scoring=None,
+        training={"kind": "nearlight run", "steps": loaded.step, "config": _portable(loaded.config)},
+        metrics=_metrics(run),
+        data=loaded.config.data.val or loaded.config.data.train,
+        made_with=run.resolve().name,
+    )
+
+
+def _plain_name(config: RunConfig) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", config.name).strip("-._") or "run"
 
 
 def _portable(config: RunConfig) -> JsonValue:

@@ -19,6 +19,7 @@ MAX_IMAGES = 256
 MAX_TEXTS = 1000
 
 _GENERATED_IMAGES = 64
+_MAX_LABELS = 100
 _NOUNS = (
     "dog", "cat", "horse", "bird", "child", "woman", "man", "crowd", "bicycle", "car", "train", "aeroplane",
     "boat", "bridge", "street at night", "mountain", "beach", "forest", "river", "flower", "tree", "chair",
@@ -38,11 +39,21 @@ _SENTENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Ready images uint8 (N, H, W, 3), texts, and in words where both come from."""
+    """Ready inputs.
+
+    Attributes:
+        origin: In words where they come from.
+        pixels: uint8 (N, H, W, 3).
+        texts: Captions, or prompts of class names.
+        labels: Names that zero-shot classification may choose from.
+        pairs: For each text the row of the image it was written for, -1 where there is none; () without any.
+    """
 
     origin: str
     pixels: Pixels
     texts: Sequence[str]
+    labels: Sequence[str] = _NOUNS
+    pairs: Sequence[int] = ()
 
 
 def gather(data: str | None, candidates: Sequence[str], spec: ImagePreprocess) -> Samples:
@@ -53,12 +64,12 @@ def gather(data: str | None, candidates: Sequence[str], spec: ImagePreprocess) -
     """
     if data is not None:
         try:
-            return _from_source(open_source(data), spec)
+            return _from_source(open_source(data, words=False), spec)
         except DataError as error:
             raise SourceError(str(error)) from error
     for candidate in candidates:
         try:
-            return _from_source(open_source(candidate), spec)
+            return _from_source(open_source(candidate, words=False), spec)
         except (DataError, SourceError, OSError):
             continue  # a run may have been moved away from its data
     pixels = np.stack(list(itertools.islice(_generated(spec), _GENERATED_IMAGES)))  # (N, H, W, 3)
@@ -66,24 +77,41 @@ def gather(data: str | None, candidates: Sequence[str], spec: ImagePreprocess) -
 
 
 def _from_source(source: Source, spec: ImagePreprocess) -> Samples:
-    pixels = list(itertools.islice(_readable(source, spec), MAX_IMAGES))
-    if not pixels:
+    found = list(itertools.islice(_readable(source, spec), MAX_IMAGES))
+    if not found:
         raise SourceError(f"{source.name}: none of its {len(source)} images can be read")
+    rows, pixels = zip(*found, strict=True)
+    pairs: list[int] = []
     if source.captions is not None:
-        texts = [caption for captions in source.captions for caption in captions]
+        captioned = list(itertools.islice(_captions(source.captions, rows), MAX_TEXTS))
+        texts, pairs = [text for text, _ in captioned], [image for _, image in captioned]
+        pairs = [-1] * len(_SENTENCES) + pairs
     else:
-        texts = prompts(source.classes)
-    texts = [*_SENTENCES, *texts][:MAX_TEXTS]
-    origin = f"{source.name}: {len(pixels)} images, {len(texts)} texts"
-    return Samples(origin, np.stack(pixels), texts)
+        texts = prompts(source.classes or _NOUNS)[:MAX_TEXTS]
+    texts = [*_SENTENCES, *texts]
+    built_in = "" if source.captions is not None or source.classes else " built-in"
+    origin = f"{source.name}: {len(pixels)} images, {len(texts)}{built_in} texts"
+    return Samples(origin, np.stack(pixels), texts, source.classes[:_MAX_LABELS] or _NOUNS, pairs)
 
 
-def _readable(source: Source, spec: ImagePreprocess) -> Iterator[Pixels]:
+def _captions(captions: Sequence[Sequence[str]], rows: Sequence[int]) -> Iterator[tuple[str, int]]:
+    """Captions of the chosen images, one of each before the next, then those of all others."""
+    for turn in range(max((len(captions[row]) for row in rows), default=0)):
+        for image, row in enumerate(rows):
+            if turn < len(captions[row]):
+                yield captions[row][turn], image
+    chosen = set(rows)
+    for row, own in enumerate(captions):
+        if row not in chosen:
+            yield from ((text, -1) for text in own)
+
+
+def _readable(source: Source, spec: ImagePreprocess) -> Iterator[tuple[int, Pixels]]:
     # Spread over the source: neighbours are often alike.
     step = max(1, len(source) // MAX_IMAGES)
     for row in range(0, len(source), step):
         try:
-            yield load_pixels(source.images.read(row), spec, ImageLimits())
+            yield row, load_pixels(source.images.read(row), spec, ImageLimits())
         except ImageError:
             continue
 

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from onnx import ModelProto
 from pydantic import JsonValue
 from torch import nn
 
@@ -29,10 +30,13 @@ class Encoders(Protocol):
     def weights(self) -> tuple[int, int]:
         """Numbers in the image tower and in the text tower."""
 
-    def image_onnx(self) -> bytes:
+    def digest(self) -> str:
+        """A hash of everything that the towers are made of."""
+
+    def image_onnx(self) -> ModelProto:
         """The image tower as served: `pixels` to `vectors`, weights in float32."""
 
-    def text_onnx(self) -> bytes:
+    def text_onnx(self) -> ModelProto:
         """The text tower as served: `tokens` to `vectors`, weights in float32."""
 
 

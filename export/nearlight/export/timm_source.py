@@ -9,7 +9,6 @@ import timm
 import torch
 from pydantic import JsonValue, ValidationError
 from timm.data.config import resolve_data_config
-from torch import nn
 
 from nearlight.bundle.checksums import file_digest
 from nearlight.bundle.manifest import ImagePreprocess, ImageTower
@@ -17,19 +16,11 @@ from nearlight.export.choice import Choice
 from nearlight.export.errors import SourceError
 from nearlight.export.open_clip_weights import RANDOM, RANDOM_SEED
 from nearlight.export.subject import Subject
-from nearlight.export.torch_encoders import TorchEncoders
+from nearlight.export.torch_encoders import ImageOnly, TorchEncoders
 
 PRETRAINED = "pretrained"
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-
-
-class ImageOnly(nn.Module):
-    """A model that is an image tower and nothing else."""
-
-    def __init__(self, visual: nn.Module) -> None:
-        super().__init__()
-        self.visual = visual
 
 
 def open_timm(name: str, weights: str, choice: Choice) -> Subject:

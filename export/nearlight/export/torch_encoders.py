@@ -1,9 +1,11 @@
 """A model in torch as encoders: open_clip's two-tower classes, or one image tower."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import torch
+from onnx import ModelProto
 from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +16,14 @@ from nearlight.bundle.text import Tokens
 from nearlight.export.graphs import ImageGraph, TextGraph, features_of
 from nearlight.export.onnx_writer import Input, write_onnx
 from nearlight.export.subject import Vectors
+
+
+class ImageOnly(nn.Module):
+    """A model that is an image tower and nothing else."""
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
 
 
 class TorchEncoders:
@@ -53,7 +63,15 @@ class TorchEncoders:
         rest = sum(count for name, count in named if not name.startswith(("visual.", "text_decoder.")))
         return sum(weight.numel() for weight in visual.parameters()), rest if self.text else 0
 
-    def image_onnx(self) -> bytes:
+    def digest(self) -> str:
+        """A hash of the modules and of their weights."""
+        seen = hashlib.sha256(repr(self.model).encode())
+        for name, weight in sorted(self.model.state_dict().items()):
+            seen.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+            seen.update(weight.detach().contiguous().flatten().view(torch.uint8).numpy())
+        return seen.hexdigest()
+
+    def image_onnx(self) -> ModelProto:
         """The image graph. Branches that timm keeps apart for training (FastViT, RepVGG) are merged first."""
         side = self.image.preprocess.size_px
         given = Input("pixels", torch.zeros((2, side, side, 3), dtype=torch.uint8), {0: "batch"})
@@ -61,7 +79,7 @@ class TorchEncoders:
         assert isinstance(visual, nn.Module)
         return write_onnx(ImageGraph(reparameterize_model(visual), self.image), given, self._dim())
 
-    def text_onnx(self) -> bytes:
+    def text_onnx(self) -> ModelProto:
         """The text graph; its length varies where that is exact."""
         assert self.text is not None
         tower = self.text

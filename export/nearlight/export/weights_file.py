@@ -8,8 +8,7 @@ import safetensors.torch
 
 from nearlight.export.errors import SourceError
 from nearlight.export.subject import Subject
-from nearlight.export.timm_source import ImageOnly
-from nearlight.export.torch_encoders import TorchEncoders
+from nearlight.export.torch_encoders import ImageOnly, TorchEncoders
 
 
 def save_weights(subject: Subject, file: Path) -> None:

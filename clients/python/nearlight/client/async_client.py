@@ -74,10 +74,13 @@ class AsyncClient(AsyncUpkeep):
         return await self._caller.run(embedding_plans.model(name), timeout)
 
     async def embed(
-        self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None
+        self, inputs: Sequence[Input], *, model: str = "", dim: int = 0, timeout: float | None = None
     ) -> Embeddings:
-        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
-        return await self._caller.run(embedding_plans.embed(self._caller.server, inputs, model), timeout)
+        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone.
+
+        ``dim`` keeps the first numbers of each vector, for models that allow it; 0: all.
+        """
+        return await self._caller.run(embedding_plans.embed(self._caller.server, inputs, model, dim), timeout)
 
     def embed_stream(
         self,

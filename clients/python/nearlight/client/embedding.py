@@ -24,8 +24,9 @@ from nearlight.client.values import (
 from nearlight.v1 import embedding_pb2, model_pb2
 
 
-def embed(server: Server, inputs: Sequence[Input], model: str) -> Plan[Embeddings]:
+def embed(server: Server, inputs: Sequence[Input], model: str, dim: int = 0) -> Plan[Embeddings]:
     """Embeds a list of any length in as many calls as it takes."""
+    length = convert.uint32_for_wire("dim", dim)
     limits = yield from server.limits_for(len(inputs))
     failed: list[ItemError] = []
     ready = sendable(inputs, convert.input_for_wire, limits, failed)
@@ -34,7 +35,9 @@ def embed(server: Server, inputs: Sequence[Input], model: str) -> Plan[Embedding
     answered_by, space_id = "", ""
     for wave in waves(groups, server.in_flight):
         replies: list[embedding_pb2.EmbedResponse] = yield [
-            EMBED(embedding_pb2.EmbedRequest(model=model, inputs=[message for _, message in group]))
+            EMBED(
+                embedding_pb2.EmbedRequest(model=model, inputs=[message for _, message in group], dim=length)
+            )
             for group in wave
         ]
         for group, reply in zip(wave, replies, strict=True):

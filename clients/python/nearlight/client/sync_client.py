@@ -74,9 +74,14 @@ class Client(Upkeep):
         """Returns one model by name or alias; "" means the default model."""
         return self._caller.run(embedding_plans.model(name), timeout)
 
-    def embed(self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None) -> Embeddings:
-        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
-        return self._caller.run(embedding_plans.embed(self._caller.server, inputs, model), timeout)
+    def embed(
+        self, inputs: Sequence[Input], *, model: str = "", dim: int = 0, timeout: float | None = None
+    ) -> Embeddings:
+        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone.
+
+        ``dim`` keeps the first numbers of each vector, for models that allow it; 0: all.
+        """
+        return self._caller.run(embedding_plans.embed(self._caller.server, inputs, model, dim), timeout)
 
     def embed_stream(
         self,

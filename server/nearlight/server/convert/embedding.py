@@ -42,17 +42,22 @@ def embed_inputs(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> l
 
 
 def check_dim(request: embedding_pb2.EmbedRequest, model: LoadedModel) -> None:
-    """Refuse a shorter vector than the model makes.
+    """Refuse a length of vectors that the model does not have.
 
     Raises:
         InvalidInput: dim above the model's.
-        NotBuilt: dim below it.
+        NotBuilt: one below it that was not shown to hold its recall when the bundle was made.
     """
     dim = model.manifest.dim
     if request.dim > dim:
         raise InvalidInput(f"dim is {request.dim}; the limit is {dim}, the model's own", field="dim")
-    if request.dim not in (0, dim):
-        raise NotBuilt(f"dim {request.dim} is not built: model {model.name!r} gives {dim} only", field="dim")
+    allowed = [cut.dim for cut in model.manifest.truncations if cut.holds]
+    if request.dim not in (0, dim, *allowed):
+        lengths = ", ".join(map(str, [*allowed, dim]))
+        raise NotBuilt(
+            f"dim {request.dim} is none of the lengths that model {model.name!r} allows: {lengths}",
+            field="dim",
+        )
 
 
 def without_truncated(outcomes: Sequence[Outcome], model: LoadedModel) -> list[Outcome]:
@@ -75,14 +80,15 @@ def embed_response(
     request: embedding_pb2.EmbedRequest, outcomes: Sequence[Outcome], model: LoadedModel
 ) -> embedding_pb2.EmbedResponse:
     """The reply to an Embed, without timings."""
-    rows = np.zeros((len(outcomes), model.manifest.dim), np.float32)  # (N, D)
+    dim = request.dim or model.manifest.dim
+    rows = np.zeros((len(outcomes), dim), np.float32)  # (N, D)
     errors = []
     truncated = []
     for index, outcome in enumerate(outcomes):
         if isinstance(outcome, ServerError):
             errors.append(item_error(index, outcome))
             continue
-        rows[index] = outcome.vector
+        rows[index] = _cut(outcome.vector, dim)
         if outcome.truncated:
             truncated.append(index)
     return embedding_pb2.EmbedResponse(
@@ -92,6 +98,15 @@ def embed_response(
         space_id=model.space_id,
         truncated=truncated,
     )
+
+
+def _cut(vector: F32, dim: int) -> F32:
+    """The first `dim` numbers of a unit vector (D,), scaled back to unit length; all of them as they are."""
+    if dim == len(vector):
+        return vector
+    kept = vector[:dim]
+    cut: F32 = kept / max(float(np.linalg.norm(kept)), 1e-12)
+    return cut
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ def embed(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Where to save the vectors.")],
     model: Annotated[str, typer.Option(help="Model. Default: the server's.")] = "",
+    dim: Annotated[
+        int, typer.Option(min=0, help="Numbers to keep of each vector, for models that allow it; 0: all.")
+    ] = 0,
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -53,7 +56,7 @@ def embed(
     if not out.parent.is_dir():  # said before the work, not after it
         raise typer.BadParameter(f"cannot write {out}: there is no folder {out.parent}")
     with connected(server, token, tls_ca, tls_cert, tls_key) as client:
-        result = client.embed(sources, model=model)
+        result = client.embed(sources, model=model, dim=dim)
     save(out, result.vectors)
     count, dim = result.vectors.shape
     errors = [{"input": inputs[error.index], "reason": error.message} for error in result.errors]
