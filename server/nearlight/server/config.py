@@ -23,6 +23,7 @@ MIB = 1024 * 1024
 
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda:\d{1,3})$")]
 
 
 class LimitsConfig(_Section):
@@ -97,9 +98,12 @@ class EngineConfig(_Section):
             tried at the start, for seconds, and the fastest whose vectors hold runs.
         precision: on the CPU; "auto": whatever the runtime is best at.
         min_cosine: least cosine of a vector to ONNX Runtime's in float32, for engines of less precision.
-        threads: per engine; 0: all cores of this process's cgroup and affinity.
+        devices: "cpu", or GPUs as "cuda:0"; several GPUs share the work, each with sessions of its own. None:
+            by `provider`, on the first GPU.
+        sessions: engines of each tower on each device; a batch goes to the next that is free. On a CPU they
+            share the cores out. Each holds the weights once more; one that dies leaves the others serving.
+        threads: per session; 0: all cores of this process's cgroup and affinity, shared between sessions.
         memory_arena: ONNX Runtime keeps freed memory for the next batch: faster; without it memory ebbs.
-        cuda_device: index of the GPU.
         cuda_memory_mib: most GPU memory of one tower; 0: as much as there is.
         cuda_graphs: capture a CUDA graph for each batch size.
         cuda_tf32: multiply in TF32 on the GPU: faster, less exact.
@@ -116,8 +120,9 @@ class EngineConfig(_Section):
     runtime: Literal["tuned", "auto", "onnxruntime", "openvino"] = "tuned"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.999
+    devices: Annotated[tuple[Device, ...], NoDecode] = ()
+    sessions: Annotated[int, Field(ge=1, le=64)] = 1
     memory_arena: bool = True
-    cuda_device: Annotated[int, Field(ge=0)] = 0
     cuda_memory_mib: Annotated[int, Field(ge=0)] = 0
     cuda_graphs: bool = True
     cuda_tf32: bool = False
@@ -128,10 +133,39 @@ class EngineConfig(_Section):
     call_limit_seconds: PositiveSeconds = 60.0
     restart_seconds: Seconds = 1.0
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _split_devices(cls, value: Any) -> Any:
+        return split_commas(value)
+
+    @model_validator(mode="after")
+    def _devices_are_of_one_kind(self) -> "EngineConfig":
+        kinds = {device.partition(":")[0] for device in self.devices}
+        if len(kinds) > 1 or len(set(self.devices)) < len(self.devices):
+            raise ValueError(
+                f"devices are {', '.join(self.devices)}; they must be of one kind, each named once "
+                "(`sessions` sets how many engines each has)"
+            )
+        if (kinds == {"cuda"} and self.provider == "cpu") or (
+            kinds == {"cpu"} and self.provider not in ("cpu", "auto")
+        ):
+            raise ValueError(f"devices are {', '.join(self.devices)}, but provider is {self.provider}")
+        return self
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a GPU was asked for: without it there is no start."""
+        return self.provider in ("cuda", "tensorrt") or "cuda" in "".join(self.devices)
+
+    @property
+    def gpu_indexes(self) -> list[int]:
+        """Of the GPUs to use; the first where none was named."""
+        return [int(device.partition(":")[2]) for device in self.devices] or [0]
+
     @property
     def session_threads(self) -> int:
         """Threads of one session."""
-        return self.threads or cpu_budget()
+        return self.threads or max(1, cpu_budget() // self.sessions)
 
     @property
     def preparing_threads(self) -> int:

@@ -111,7 +111,7 @@ class _Decoder:
     """One thread of the pool: a stage of its own, so that one that hangs leaves the others at work."""
 
     def __init__(self, name: str, pool: DecodePool) -> None:
-        self.name = name
+        self.name = self.crew = name
         self.is_up = False
         self.held: Work | None = None
         self._pool = pool
