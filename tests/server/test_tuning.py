@@ -190,6 +190,7 @@ def test_the_command(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.Monk
     shown = run(*quick, "--dry-run").stdout
     assert "onnxruntime fp32" in shown
     assert "texts by length" in shown
+    assert "fast decoding" in shown
     assert "nothing written" in shown
     assert list(tmp_path.iterdir()) == []
     assert "--batch is 0" in run(tiny_bundle, "--batch", "0", code=1).stderr

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nearlight.bundle.image import ImageProfile
 from nearlight.server.config_metrics import MetricsConfig
 from nearlight.server.config_section import Count, check_host_and_port, is_loopback, split_commas
 from nearlight.server.config_section import Section as _Section
@@ -108,6 +109,9 @@ class EngineConfig(_Section):
         cuda_graphs: capture a CUDA graph for each batch size.
         cuda_tf32: multiply in TF32 on the GPU: faster, less exact.
         tensorrt_cache: folder of TensorRT's engines, which take minutes to build.
+        image_profile: "fast" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where that leaves enough pixels;
+            vectors change a little (`nearlight tune --images FOLDER` says by how much). A call may choose for
+            itself.
         decode_threads: for decoding images and tokenising texts; 0: one more than cores, as each now and then
             waits for the interpreter.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
@@ -128,6 +132,7 @@ class EngineConfig(_Section):
     cuda_tf32: bool = False
     tensorrt_cache: Path | None = None
     threads: Annotated[int, Field(ge=0)] = 0
+    image_profile: ImageProfile = "exact"
     decode_threads: Annotated[int, Field(ge=0)] = 0
     prototype_cache_entries: Count = 64
     call_limit_seconds: PositiveSeconds = 60.0

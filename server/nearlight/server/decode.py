@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 
 from nearlight.bundle.errors import ImageError, TextError
-from nearlight.bundle.image import ImageLimits, load_pixels
+from nearlight.bundle.image import ImageLimits, ImageProfile, load_pixels
 from nearlight.bundle.manifest import ImagePreprocess, TextTower
 from nearlight.bundle.text import TextLimits, Tokenizer, check_text
 from nearlight.server.call import Call, Input, Prepared, Work
@@ -165,13 +165,21 @@ def _prepare(work: Work, pulse: Pulse) -> None:
     work.route.deliver(work)
 
 
-def image_preparation(spec: ImagePreprocess, limits: ImageLimits) -> Callable[[Input], Prepared]:
-    """A function from an encoded image to its row (H, W, 3) uint8; it raises InvalidInput."""
+def image_preparation(
+    spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact"
+) -> Callable[[Input], Prepared]:
+    """A function from an encoded image to its row (H, W, 3) uint8; it raises InvalidInput.
+
+    Args:
+        spec: of the bundle.
+        limits: of the server.
+        profile: of inputs that name none.
+    """
 
     def prepare(image: Input) -> Prepared:
         assert isinstance(image.content, bytes)
         try:
-            return Prepared(load_pixels(image.content, spec, limits))
+            return Prepared(load_pixels(image.content, spec, limits, image.profile or profile))
         except ImageError as error:
             raise InvalidInput(f"{image.field}: {error}", field=image.field) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from nearlight.bundle.errors import BundleError
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.golden import check_tokens, load_golden
-from nearlight.bundle.image import ImageLimits
+from nearlight.bundle.image import ImageLimits, ImageProfile
 from nearlight.bundle.manifest import Manifest
 from nearlight.bundle.registry import find_bundle
 from nearlight.bundle.text import Tokenizer
@@ -91,11 +91,13 @@ class LoadedModel:
         manifest: what the bundle says of itself.
         towers: by kind; an image-only encoder has no "text".
         loaded_unix_ms: when it became ready.
+        image_profile: how images are prepared where a call does not say.
     """
 
     manifest: Manifest
     towers: Mapping[TowerKind, Tower]
     loaded_unix_ms: int
+    image_profile: ImageProfile = "exact"
 
     @property
     def name(self) -> str:
@@ -208,7 +210,7 @@ def load_model(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> 
     towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, supervisor)}
     if bundle.manifest.towers.text is not None:
         towers["text"] = _text_tower(bundle, config, supervisor)
-    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000))
+    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000), config.engine.image_profile)
 
 
 def image_limits(config: ServerConfig) -> ImageLimits:
@@ -221,7 +223,9 @@ def _image_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -
     return Tower(
         f"{bundle.manifest.name}/image",
         engine,
-        image_preparation(bundle.manifest.towers.image.preprocess, image_limits(config)),
+        image_preparation(
+            bundle.manifest.towers.image.preprocess, image_limits(config), config.engine.image_profile
+        ),
         queue_inputs=config.limits.queue_inputs,
         interactive_weight=config.batching.interactive_weight,
         supervisor=supervisor,

@@ -25,6 +25,7 @@ from nearlight.client.values import (
     FilterLike,
     HitGroup,
     Image,
+    ImageProfile,
     Input,
     ItemError,
     ModelInfo,
@@ -74,10 +75,16 @@ class AsyncClient(AsyncUpkeep):
         return await self._caller.run(embedding_plans.model(name), timeout)
 
     async def embed(
-        self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None
+        self,
+        inputs: Sequence[Input],
+        *,
+        model: str = "",
+        image_profile: ImageProfile = "",
+        timeout: float | None = None,
     ) -> Embeddings:
-        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
-        return await self._caller.run(embedding_plans.embed(self._caller.server, inputs, model), timeout)
+        """Embeds texts (str) and images (bytes or Path), in order; arguments as of ``Client.embed``."""
+        plan = embedding_plans.embed(self._caller.server, inputs, model, image_profile)
+        return await self._caller.run(plan, timeout)
 
     def embed_stream(
         self,

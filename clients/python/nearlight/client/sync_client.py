@@ -25,6 +25,7 @@ from nearlight.client.values import (
     FilterLike,
     HitGroup,
     Image,
+    ImageProfile,
     Input,
     ItemError,
     ModelInfo,
@@ -74,9 +75,20 @@ class Client(Upkeep):
         """Returns one model by name or alias; "" means the default model."""
         return self._caller.run(embedding_plans.model(name), timeout)
 
-    def embed(self, inputs: Sequence[Input], *, model: str = "", timeout: float | None = None) -> Embeddings:
-        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone."""
-        return self._caller.run(embedding_plans.embed(self._caller.server, inputs, model), timeout)
+    def embed(
+        self,
+        inputs: Sequence[Input],
+        *,
+        model: str = "",
+        image_profile: ImageProfile = "",
+        timeout: float | None = None,
+    ) -> Embeddings:
+        """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone.
+
+        image_profile: "exact", "fast" (large JPEGs are decoded smaller), or "": as the server is configured.
+        """
+        plan = embedding_plans.embed(self._caller.server, inputs, model, image_profile)
+        return self._caller.run(plan, timeout)
 
     def embed_stream(
         self,
