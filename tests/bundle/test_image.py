@@ -68,6 +68,26 @@ def test_real_photographs_equal_open_clip_pixel_for_pixel(data_folder: Path, spe
         assert np.array_equal(load_pixels(data, spec, LIMITS), theirs)
 
 
+@pytest.mark.parametrize(
+    ("size", "divisor"), [((900, 450), 2), ((447, 900), 1), ((2000, 900), 4), ((500, 400), 1)]
+)
+def test_the_fast_profile_decodes_large_jpegs_smaller_and_leaves_the_rest_alone(
+    size: tuple[int, int], divisor: int
+) -> None:
+    spec, photo = ImagePreprocess(size_px=224), noise(*size)
+    data = encoded(photo, "JPEG", quality=80)
+    theirs = Image.open(io.BytesIO(data))
+    theirs.draft("RGB", (224, 224))
+    assert theirs.size == tuple(-(-side // divisor) for side in size)
+    fast = load_pixels(data, spec, LIMITS, "fast")
+    assert np.array_equal(fast, open_clip_pixels(theirs, spec))
+    assert np.array_equal(fast, load_pixels(data, spec, LIMITS)) == (divisor == 1)
+    png = encoded(photo)
+    assert np.array_equal(load_pixels(png, spec, LIMITS, "fast"), load_pixels(png, spec, LIMITS))
+    with pytest.raises(ImageTooLarge):  # by the size it claims, not by the size it would be decoded at
+        load_pixels(data, spec, ImageLimits(max_pixels=size[0] * size[1] - 1), "fast")
+
+
 def test_emoji_are_composited_on_white(data_folder: Path) -> None:
     files = images_of(data_folder / "noto_emoji72.parquet")
     spec, modes = ImagePreprocess(size_px=64), set()

@@ -328,7 +328,7 @@ async def test_the_gathering_thread_may_die_too(
     def die(*arguments: object) -> None:
         raise Killed
 
-    monkeypatch.setattr("nearlight.server.batcher.gathered", die)
+    monkeypatch.setattr("nearlight.server.session.gathered", die)
     waiting = submit(batcher, list(range(1, 30)))
     outcomes = await waiting.joined()
     assert [type(outcome) for outcome in outcomes] == [ModelFailure] * 8 + [NotReady] * 21
@@ -431,7 +431,7 @@ async def test_an_engine_that_died_is_replaced_and_works_again(
 ) -> None:
     made: list[Projection] = []
 
-    def renew() -> Projection:
+    def renew(number: int) -> Projection:
         made.append(Projection())
         return made[-1]
 
@@ -449,7 +449,7 @@ async def test_an_engine_that_died_is_replaced_and_works_again(
 async def test_an_engine_that_sleeps_past_the_watchdog_fails_its_inputs_and_is_left_behind(
     encoder: Projection, supervisor: Supervisor, falls: Any
 ) -> None:
-    batcher = Batcher("test", encoder, max_batch=4, supervisor=supervisor, renew=Projection)
+    batcher = Batcher("test", encoder, max_batch=4, supervisor=supervisor, renew=lambda _: Projection())
     encoder.gate.clear()
     stuck = submit(batcher, [1])
     assert encoder.entered.acquire(timeout=30)

@@ -18,12 +18,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearlight.server import serving
-from nearlight.server.batcher import Batcher
 from nearlight.server.config import ServerConfig
 from nearlight.server.errors import AddressUnusable, BundleUnusable, ConfigError, DataFolderUnusable
 from nearlight.server.local import LocalServer, start
 from nearlight.server.models import LoadedModel, load_model
 from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
+from nearlight.server.session import Session
 from nearlight.server.supervisor import Life
 from nearlight.v1 import collection_pb2, embedding_pb2, input_pb2, model_pb2, point_id_pb2, point_pb2
 
@@ -230,13 +230,13 @@ def test_a_dead_stage_turns_health_its_callers_are_told_and_it_comes_back(
     class Killed(BaseException):
         pass
 
-    gate, begin = threading.Event(), Batcher.begin
+    gate, begin = threading.Event(), Session.begin
 
-    def begin_when_allowed(self: Batcher, life: Life) -> None:
-        assert not self.is_dead or gate.wait(30)
+    def begin_when_allowed(self: Session, life: Life) -> None:
+        assert not self._has_lived or gate.wait(30)
         begin(self, life)
 
-    monkeypatch.setattr(Batcher, "begin", begin_when_allowed)
+    monkeypatch.setattr(Session, "begin", begin_when_allowed)
     config = config_of([tiny_bundle, images_only_bundle], tmp_path, engine={"restart_seconds": 0.01})
     with LocalServer(config) as server, grpc.insecure_channel(server.address) as channel:
         embedding, health = stubs_of(channel).embedding, health_pb2_grpc.HealthStub(channel)

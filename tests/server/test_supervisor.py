@@ -12,7 +12,7 @@ class Worker:
     """A stage of one thread that does what it is told: beat, die, end or hang."""
 
     def __init__(self, name: str = "worker") -> None:
-        self.name = name
+        self.name = self.crew = name
         self.order = ""
         self.failed_begins = 0
         self.lives: list[Life] = []
@@ -124,7 +124,7 @@ def test_a_stage_that_closed_is_not_begun_anew(worker: Worker, supervisor: Super
     supervisor.forget(worker)
     time.sleep(0.3)
     assert len(worker.lives) == 1
-    assert not falls.up
+    assert falls.up == ["worker"]  # what is closed is not down any more
 
 
 def test_closing_is_no_fall(supervisor: Supervisor, falls: Any) -> None:

@@ -132,7 +132,7 @@ def test_serve_uses_it_and_what_the_user_sets_wins(
     def opened(kind: Any, **settings: object) -> tuple[str, int, int, tuple[int, ...]]:
         engine = open_tower_engine(bundle, kind, config_of([tiny_bundle], data, **settings))
         facts = engine.encoder.facts
-        assert engine.reopen().facts == facts
+        assert engine.reopen(0).facts == facts
         return facts.precision, facts.threads, engine.max_batch, engine.text_lengths
 
     precision = tuning_of(tiny_bundle).image.precision
@@ -190,6 +190,7 @@ def test_the_command(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.Monk
     shown = run(*quick, "--dry-run").stdout
     assert "onnxruntime fp32" in shown
     assert "texts by length" in shown
+    assert "fast decoding" in shown
     assert "nothing written" in shown
     assert list(tmp_path.iterdir()) == []
     assert "--batch is 0" in run(tiny_bundle, "--batch", "0", code=1).stderr

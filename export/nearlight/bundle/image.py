@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from nearlight.bundle.manifest import ImagePreprocess
 from nearlight.bundle.tiff_directory import read_directory
 
 Pixels = npt.NDArray[np.uint8]
+# "fast": a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that leaves enough; vectors change a little.
+ImageProfile = Literal["exact", "fast"]
 
 _OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
@@ -75,15 +78,24 @@ class ImageLimits:
             raise ValueError(f"formats={self.formats}; they must be some of {tuple(_OPENERS)}")
 
 
-def load_pixels(data: bytes, spec: ImagePreprocess, limits: ImageLimits) -> Pixels:
+def load_pixels(
+    data: bytes, spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact"
+) -> Pixels:
     """`decode`, then `preprocess`: uint8, (size_px, size_px, 3)."""
-    return preprocess(decode(data, limits), spec)
+    enough = spec.size_px if spec.resize == "squash" else spec.scale_px
+    return preprocess(decode(data, limits, enough_px=enough if profile == "fast" else None), spec)
 
 
-def decode(data: bytes, limits: ImageLimits) -> Image.Image:
+def decode(data: bytes, limits: ImageLimits, *, enough_px: int | None = None) -> Image.Image:
     """The RGB image in `data`: first frame, upright by EXIF, transparency on white, 16 bits cut to 8.
 
     Colour profiles are not applied, as in open_clip.
+
+    Args:
+        data: An image file.
+        limits: What it may be.
+        enough_px: A JPEG may come out at 1/2, 1/4 or 1/8 of its size, as long as neither side is shorter than
+            this; None: as it is.
 
     Raises:
         EmptyImage: No bytes.
@@ -99,6 +111,8 @@ def decode(data: bytes, limits: ImageLimits) -> Image.Image:
     check_claims(kind, data)
     with _told_as_image_error(kind, limits), _OPENERS[kind](BytesIO(data)) as opened:
         _check_size(kind, opened, limits)
+        if enough_px is not None:
+            opened.draft(None, (enough_px, enough_px))  # only JPEG has smaller versions of itself
         opened.load()
         image = to_rgb(opened)
         turn = _UPRIGHT.get(_orientation(kind, opened))

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "inputs", "dtype", "normalize", "priority", "cache", "dim", "truncate")
+    __slots__ = ("model", "inputs", "dtype", "normalize", "priority", "cache", "dim", "truncate", "image_profile")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,7 @@ class EmbedRequest(_message.Message):
     CACHE_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_PROFILE_FIELD_NUMBER: _ClassVar[int]
     model: str
     inputs: _containers.RepeatedCompositeFieldContainer[_input_pb2.Input]
     dtype: _vector_pb2.DType
@@ -25,7 +26,8 @@ class EmbedRequest(_message.Message):
     cache: _input_pb2.CacheOptions
     dim: int
     truncate: bool
-    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_input_pb2.Input, _Mapping]]] = ..., dtype: _Optional[_Union[_vector_pb2.DType, str]] = ..., normalize: bool = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., dim: _Optional[int] = ..., truncate: bool = ...) -> None: ...
+    image_profile: _input_pb2.ImageProfile
+    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_input_pb2.Input, _Mapping]]] = ..., dtype: _Optional[_Union[_vector_pb2.DType, str]] = ..., normalize: bool = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., dim: _Optional[int] = ..., truncate: bool = ..., image_profile: _Optional[_Union[_input_pb2.ImageProfile, str]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("vectors", "errors", "model", "space_id", "timings", "cache_hits", "truncated")

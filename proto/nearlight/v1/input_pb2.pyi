@@ -10,9 +10,18 @@ class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PRIORITY_UNSPECIFIED: _ClassVar[Priority]
     PRIORITY_INTERACTIVE: _ClassVar[Priority]
     PRIORITY_BULK: _ClassVar[Priority]
+
+class ImageProfile(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    IMAGE_PROFILE_UNSPECIFIED: _ClassVar[ImageProfile]
+    IMAGE_PROFILE_EXACT: _ClassVar[ImageProfile]
+    IMAGE_PROFILE_FAST: _ClassVar[ImageProfile]
 PRIORITY_UNSPECIFIED: Priority
 PRIORITY_INTERACTIVE: Priority
 PRIORITY_BULK: Priority
+IMAGE_PROFILE_UNSPECIFIED: ImageProfile
+IMAGE_PROFILE_EXACT: ImageProfile
+IMAGE_PROFILE_FAST: ImageProfile
 
 class Input(_message.Message):
     __slots__ = ("image", "text")

@@ -1,71 +1,100 @@
-"""Rows into batches, batches through the engine, vectors to their calls.
+"""Rows into batches, batches to the engines of a tower, vectors to their calls.
 
-An idle engine takes what is there, at once or after the rows that `Expectation` finds worth waiting for.
-While it runs the queue fills by itself, and as soon as it holds a full batch that batch is gathered ahead, so
-that the engine goes from one to the next without a pause. An interactive input that comes then still goes
-before a bulk batch that was gathered.
+Each engine is a `Session`; whichever is free takes the next batch. An idle one takes what is there, at once
+or after the rows that `Expectation` finds worth waiting for. While all of them run the queue fills by itself,
+and as soon as it holds a full batch that batch is gathered ahead, so that an engine goes from one to the next
+without a pause. An interactive input that comes then still goes before a bulk batch that was gathered.
 """
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
-from nearlight.server.batch import Batch, gathered, run, still_wanted, without_unwanted
+from nearlight.server.batch import Batch, still_wanted
 from nearlight.server.call import Call, Lane, Row, Work
 from nearlight.server.cost import CostModel
-from nearlight.server.errors import ModelFailure, NotReady, ServerError
+from nearlight.server.errors import NotReady, ServerError
 from nearlight.server.expectation import Expectation
 from nearlight.server.lanes import INTERACTIVE_WEIGHT, LaneQueue
 from nearlight.server.metrics import observe
 from nearlight.server.runtimes.encoder import Encoder
-from nearlight.server.supervisor import Life, Pulse, Supervisor
+from nearlight.server.session import Session
+from nearlight.server.supervisor import Pulse, Supervisor
 
 CLOSE_SECONDS = 10.0
 
 
-class Batcher:
-    """The queue of ready rows of one tower, and the two threads that empty it: a stage.
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What a session runs next.
 
-    Every input put here is settled: with its vector, its own failure, or the reason why the stage fell.
+    Args:
+        lane: whose turn it is.
+        works: the inputs; may be empty.
+        ahead: their batch, where it was gathered ahead.
+    """
+
+    lane: Lane
+    works: list[Work]
+    ahead: Batch | None
+
+
+class Batcher:
+    """The queue of ready rows of one tower, and the sessions that empty it.
+
+    Every input put here is settled: with its vector, its own failure, or the reason why its session fell.
 
     Args:
         name: for logs and thread names, such as "nearlight-tiny/image".
-        encoder: used by one thread only.
+        encoders: one for each session, used by one thread only.
         max_batch: most rows of one run.
-        supervisor: watches the threads, and begins the stage anew when one dies or hangs.
-        renew: makes another encoder for that: the old one may still be stuck in a call. None: keep the old.
-        costs: of the engine's runs; kept fresh.
+        supervisor: watches the sessions, and begins one anew when it dies or hangs.
+        renew: makes another encoder for the session of that number: the old one may still be stuck in a call.
+            None: keep the old.
+        costs: of the engines' runs; kept fresh.
         interactive_weight: see `LaneQueue`.
-        shares_cores: the engine runs on the cores that prepare rows, see `Expectation`.
+        shares_cores: the engines run on the cores that prepare rows, see `Expectation`.
     """
 
     def __init__(
         self,
         name: str,
-        encoder: Encoder,
-        *,
+        *encoders: Encoder,
         max_batch: int,
         supervisor: Supervisor,
-        renew: Callable[[], Encoder] | None = None,
+        renew: Callable[[int], Encoder] | None = None,
         costs: CostModel | None = None,
         interactive_weight: float = INTERACTIVE_WEIGHT,
         shares_cores: bool = False,
     ) -> None:
         self.name = name
-        self.is_dead = False
-        self._encoder = encoder
-        self._renew = renew
         self._max_batch = max_batch
         self._supervisor = supervisor
         self._costs = costs or CostModel()
         self._changed = threading.Condition()
         self._queue = LaneQueue(interactive_weight)
-        self._gathering: list[Work] = []
         self._ahead: Batch | None = None
-        self._running: list[Work] = []
         self._expectation = Expectation(shares_cores=shares_cores)
         self._is_closed = False
-        supervisor.start(self)
+        names = [f"{name}#{number}" for number in range(len(encoders))] if len(encoders) > 1 else [name]
+        self.sessions = [
+            Session(names[number], self, encoder, partial(renew, number) if renew else None)
+            for number, encoder in enumerate(encoders)
+        ]
+        for session in self.sessions:
+            supervisor.start(session)
+
+    @property
+    def alive(self) -> int:
+        """Sessions that work."""
+        return sum(session.is_up for session in self.sessions)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether no session works: nothing put here would be answered."""
+        return not self.alive
 
     def expect(self, work: Work) -> None:
         """A row will be put here, unless it is given up."""
@@ -106,90 +135,81 @@ class Batcher:
         return self._queue.waiting(lane)
 
     def close(self) -> None:
-        """Finish the running batch, refuse the rest, end both threads."""
-        life = self._supervisor.forget(self)
+        """Finish the running batches, refuse the rest, end the threads."""
+        lives = [self._supervisor.forget(session) for session in self.sessions]
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if life:
-            life.join(CLOSE_SECONDS)
-        self._fail_all(self._refusal(), self._refusal())
+        for life in lives:
+            if life:
+                life.join(CLOSE_SECONDS)
+        with self._changed:
+            left = [*self._rest(), *(work for session in self.sessions for work in session.put_down())]
+        for work in left:
+            work.settle(self._refusal())
 
     def _refusal(self) -> ServerError:
         return NotReady(f"{self.name} is " + ("closing" if self._is_closed else "out of service; try again"))
 
-    # Its lives
+    # What sessions do here
 
-    def begin(self, life: Life) -> None:
-        """Start both threads, at first on the encoder given, later on a new one."""
-        if self.is_dead and self._renew:
-            self._encoder = self._renew()
+    def enlist(self, session: Session) -> None:
+        """A session begins a life."""
         with self._changed:
-            self.is_dead = False
-        life.start_thread(f"{self.name} gather", self._gather_ahead)
-        life.start_thread(f"{self.name} engine", self._run_engine)
+            session.is_up = True
 
-    def fall(self, reason: str) -> None:
-        """Nothing here will be answered by this life any more: say so to everyone."""
+    def dismiss(self, session: Session) -> tuple[list[Work], list[Work]]:
+        """A session has fallen.
+
+        Returns:
+            What it held; and what waits, where it was the last to work: the others go on with that.
+        """
         with self._changed:
-            self.is_dead = True
+            session.is_up = False
+            held = session.put_down()
             self._changed.notify_all()
-        self._fail_all(ModelFailure(reason), NotReady(f"{self.name} is out of service: {reason}; try again"))
+            return held, self._rest() if self.is_dead else []
 
-    def _fail_all(self, held: ServerError, waiting: ServerError) -> None:
-        """Settle everything: what was being worked on, and what was not yet."""
+    def _rest(self) -> list[Work]:
+        """Everything that no session holds, taken out."""
+        ahead, self._ahead = self._ahead, None
+        return [*self._queue.discard_all(), *(ahead.works if ahead else [])]
+
+    def take_to_gather(self, session: Session, pulse: Pulse) -> tuple[Lane, list[Work]] | None:
+        """Wait a while for a full batch that no session is free to run; now gathered by this one."""
         with self._changed:
-            works = [(work, held) for work in (*self._gathering, *self._running)]
-            rest = [*self._queue.discard_all(), *(self._ahead.works if self._ahead else [])]
-            works += [(work, waiting) for work in rest]
-            self._gathering, self._running, self._ahead = [], [], None
-        for work, error in works:
-            work.settle(error)
+            self._changed.wait_for(lambda: pulse.is_over or self._lane_to_gather(), pulse.rest_s)
+            lane = self._lane_to_gather()
+            if pulse.is_over or lane is None:
+                return None
+            session.gathering = self._take(lane, self._max_batch)
+            return lane, session.gathering
 
-    # The gathering thread
-
-    def _gather_ahead(self, pulse: Pulse) -> None:
-        """Keep a full batch ready beside the running one."""
-        while True:
-            pulse.beat()
-            with self._changed:
-                self._changed.wait_for(lambda: pulse.is_over or self._lane_to_gather(), pulse.rest_s)
-                if pulse.is_over:
-                    return
-                lane = self._lane_to_gather()
-                if lane is None:
-                    continue
-                works = self._gathering = self._take(lane)
-            batch = gathered(self.name, lane, works)
-            with self._changed:
-                if pulse.is_over:
-                    return
-                self._ahead, self._gathering = batch, []
+    def put_ahead(self, session: Session, batch: Batch | None, pulse: Pulse) -> None:
+        """A batch was gathered: the next free session runs it."""
+        with self._changed:
+            if not pulse.is_over:
+                self._ahead, session.gathering = batch, []
                 self._changed.notify_all()
 
     def _lane_to_gather(self) -> Lane | None:
-        can = bool(self._running) and self._ahead is None
-        return self._queue.full_lane(self._max_batch) if can else None
+        up = [session for session in self.sessions if session.is_up]
+        can = self._ahead is None and all(session.running and not session.gathering for session in up)
+        return self._queue.full_lane(self._max_batch) if can and up else None
 
-    # The engine's thread
-
-    def _run_engine(self, pulse: Pulse) -> None:
-        """Run batch after batch."""
-        encoder = self._encoder
-        while True:
-            pulse.beat()
-            with self._changed:
-                if pulse.is_over:
-                    return
-                self._running = []
-                self._wait_for_batch(pulse)
-                if pulse.is_over:
-                    return
-                lane, works, ahead = self._next()
-                self._changed.notify_all()
-            batch = without_unwanted(ahead) if ahead else gathered(self.name, lane, works)
-            if batch:
-                run(self.name, batch, encoder, pulse, self._observe)
+    def next_turn(self, session: Session, pulse: Pulse) -> Turn | None:
+        """Wait until there is something to run; it is then held by the session. None: its life is over."""
+        with self._changed:
+            if pulse.is_over:
+                return None
+            session.running = []
+            self._wait_for_batch(pulse)
+            if pulse.is_over:
+                return None
+            turn = self._next()
+            session.running = turn.works
+            self._changed.notify_all()
+            return turn
 
     def _wait_for_batch(self, pulse: Pulse) -> None:
         while not pulse.is_over:
@@ -210,25 +230,29 @@ class Batcher:
             return 0.0
         return self._expectation.hold_s(lane, self._max_batch * self._costs.input_s(self._max_batch))
 
-    def _next(self) -> tuple[Lane, list[Work], Batch | None]:
-        """Whose turn it is, the inputs that run now, and their batch where it was gathered ahead."""
+    def _next(self) -> Turn:
+        """Whose turn it is, and the inputs that run now."""
         ahead = self._ahead
         lane = self._queue.turn(ahead.lane if ahead else None)
         assert lane is not None
         if ahead and ahead.lane == lane:
             self._ahead, works = None, ahead.works
         else:
-            ahead, works = None, self._take(lane)
-        self._running = works
+            ahead, works = None, self._take(lane, self._share(lane))
         self._expectation.engine_runs()
         if works:
             n = len(works)
             self._queue.charge(lane, self._costs.batch_s(works[0].shape, n) or float(n))
-        return lane, works, ahead
+        return Turn(lane, works, ahead)
 
-    def _take(self, lane: Lane) -> list[Work]:
+    def _share(self, lane: Lane) -> int:
+        """Most rows of the next batch: where several sessions are idle each takes its part of what waits."""
+        idle = sum(session.is_up and not session.running for session in self.sessions)
+        return min(self._max_batch, -(-self._queue.waiting(lane) // max(1, idle)))
+
+    def _take(self, lane: Lane, limit: int) -> list[Work]:
         """The next batch of a lane, and rows of the bulk lane that ride along nearly for nothing."""
-        while batch := self._queue.take(lane, self._max_batch):
+        while batch := self._queue.take(lane, limit):
             wanted = still_wanted(batch)
             if wanted and lane == "interactive":
                 riders = self._costs.riders(wanted[0].shape, len(wanted), self._max_batch)
@@ -237,6 +261,7 @@ class Batcher:
                 return wanted
         return []
 
-    def _observe(self, rows: Row, seconds: float) -> None:
+    def observe(self, rows: Row, seconds: float) -> None:
+        """A session ran a batch."""
         self._costs.observe(rows.shape[1:], len(rows), seconds)
         observe.batch(self.name, rows, seconds)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from nearlight.bundle.image import ImageProfile
 from nearlight.server.call import Embedded, Input, Lane, Outcome
 from nearlight.server.models import LoadedModel
 
@@ -16,6 +17,7 @@ ENTRY_BYTES = 384
 HASH_INLINE_BYTES = 1024 * 1024
 
 Key = bytes
+_IMAGE_KINDS: dict[ImageProfile, bytes] = {"exact": b"I", "fast": b"F"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +139,24 @@ async def keys_of(model: LoadedModel, inputs: Sequence[Input]) -> list[Key]:
     """What the vector of each input depends on, and nothing else, hashed.
 
     That is the model as it was loaded (its space, but also its name, precision and moment of loading: two
-    models of one space need not give the same bits), the tower, and every byte of the content. SHA-256:
-    nobody can make another image or text with the key of this one.
+    models of one space need not give the same bits), the tower, how an image is prepared, and every byte of
+    the content. SHA-256: nobody can make another image or text with the key of this one.
     """
     loaded = (model.space_id, model.name, model.manifest.precision, model.loaded_unix_ms)
     prefix = hashlib.sha256(repr(loaded).encode()).digest()
 
     def hash_all() -> list[Key]:
-        return [_key(prefix, item) for item in inputs]
+        return [_key(prefix, item, item.profile or model.image_profile) for item in inputs]
 
     if sum(len(item.content) for item in inputs) > HASH_INLINE_BYTES:
         return await asyncio.to_thread(hash_all)
     return hash_all()
 
 
-def _key(prefix: bytes, item: Input) -> Key:
+def _key(prefix: bytes, item: Input, profile: ImageProfile) -> Key:
     content = item.content.encode() if isinstance(item.content, str) else item.content
     # Prefix and kind have fixed lengths: no content can pass for another's prefix.
-    digest = hashlib.sha256(prefix + (b"T" if item.kind == "text" else b"I"))
+    kind = b"T" if item.kind == "text" else _IMAGE_KINDS[profile]
+    digest = hashlib.sha256(prefix + kind)
     digest.update(content)
     return digest.digest()

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from nearlight.bundle.image import ImageProfile
 from nearlight.server.errors import Abandoned, ServerError, TooLate
 from nearlight.server.log import current_request
 
@@ -31,11 +32,13 @@ class Input:
         kind: the tower it is for.
         content: encoded image bytes, or text.
         field: its path in the request, such as "inputs[3].image", for error messages.
+        profile: how an image is prepared; None: as the server does.
     """
 
     kind: TowerKind
     content: bytes | str
     field: str
+    profile: ImageProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)

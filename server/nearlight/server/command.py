@@ -29,8 +29,15 @@ def serve(
         bool, typer.Option("--print-config", help="Print the configuration and exit.")
     ] = False,
     provider: Annotated[str | None, typer.Option(help="auto, cpu, cuda or tensorrt. Default: auto.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, or GPUs, such as cuda:0,cuda:1. Default: by --provider."),
+    ] = None,
+    sessions: Annotated[
+        int | None, typer.Option(help="Engines per model tower and device. Default: 1.")
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Engine threads per model tower. Default: all cores.")
+        int | None, typer.Option(help="Threads of each engine. Default: all cores, shared between sessions.")
     ] = None,
     runtime: Annotated[
         str | None,
@@ -94,6 +101,8 @@ def serve(
         "model_folders": tuple(model_folder) if model_folder else None,
         "drain_seconds": drain_seconds,
         "engine.provider": provider,
+        "engine.devices": device,
+        "engine.sessions": sessions,
         "engine.threads": threads,
         "engine.runtime": runtime,
         "engine.precision": precision,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from nearlight.bundle.image import ImageProfile
 from nearlight.server.config_metrics import MetricsConfig
 from nearlight.server.config_section import Count, check_host_and_port, is_loopback, split_commas
 from nearlight.server.config_section import Section as _Section
@@ -23,6 +24,7 @@ MIB = 1024 * 1024
 
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda:\d{1,3})$")]
 
 
 class LimitsConfig(_Section):
@@ -97,13 +99,19 @@ class EngineConfig(_Section):
             tried at the start, for seconds, and the fastest whose vectors hold runs.
         precision: on the CPU; "auto": whatever the runtime is best at.
         min_cosine: least cosine of a vector to ONNX Runtime's in float32, for engines of less precision.
-        threads: per engine; 0: all cores of this process's cgroup and affinity.
+        devices: "cpu", or GPUs as "cuda:0"; several GPUs share the work, each with sessions of its own. None:
+            by `provider`, on the first GPU.
+        sessions: engines of each tower on each device; a batch goes to the next that is free. On a CPU they
+            share the cores out. Each holds the weights once more; one that dies leaves the others serving.
+        threads: per session; 0: all cores of this process's cgroup and affinity, shared between sessions.
         memory_arena: ONNX Runtime keeps freed memory for the next batch: faster; without it memory ebbs.
-        cuda_device: index of the GPU.
         cuda_memory_mib: most GPU memory of one tower; 0: as much as there is.
         cuda_graphs: capture a CUDA graph for each batch size.
         cuda_tf32: multiply in TF32 on the GPU: faster, less exact.
         tensorrt_cache: folder of TensorRT's engines, which take minutes to build.
+        image_profile: "fast" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where that leaves enough pixels;
+            vectors change a little (`nearlight tune --images FOLDER` says by how much). A call may choose for
+            itself.
         decode_threads: for decoding images and tokenising texts; 0: one more than cores, as each now and then
             waits for the interpreter.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
@@ -116,22 +124,53 @@ class EngineConfig(_Section):
     runtime: Literal["tuned", "auto", "onnxruntime", "openvino"] = "tuned"
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.999
+    devices: Annotated[tuple[Device, ...], NoDecode] = ()
+    sessions: Annotated[int, Field(ge=1, le=64)] = 1
     memory_arena: bool = True
-    cuda_device: Annotated[int, Field(ge=0)] = 0
     cuda_memory_mib: Annotated[int, Field(ge=0)] = 0
     cuda_graphs: bool = True
     cuda_tf32: bool = False
     tensorrt_cache: Path | None = None
     threads: Annotated[int, Field(ge=0)] = 0
+    image_profile: ImageProfile = "exact"
     decode_threads: Annotated[int, Field(ge=0)] = 0
     prototype_cache_entries: Count = 64
     call_limit_seconds: PositiveSeconds = 60.0
     restart_seconds: Seconds = 1.0
 
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _split_devices(cls, value: Any) -> Any:
+        return split_commas(value)
+
+    @model_validator(mode="after")
+    def _devices_are_of_one_kind(self) -> "EngineConfig":
+        kinds = {device.partition(":")[0] for device in self.devices}
+        if len(kinds) > 1 or len(set(self.devices)) < len(self.devices):
+            raise ValueError(
+                f"devices are {', '.join(self.devices)}; they must be of one kind, each named once "
+                "(`sessions` sets how many engines each has)"
+            )
+        if (kinds == {"cuda"} and self.provider == "cpu") or (
+            kinds == {"cpu"} and self.provider not in ("cpu", "auto")
+        ):
+            raise ValueError(f"devices are {', '.join(self.devices)}, but provider is {self.provider}")
+        return self
+
+    @property
+    def wants_gpu(self) -> bool:
+        """Whether a GPU was asked for: without it there is no start."""
+        return self.provider in ("cuda", "tensorrt") or "cuda" in "".join(self.devices)
+
+    @property
+    def gpu_indexes(self) -> list[int]:
+        """Of the GPUs to use; the first where none was named."""
+        return [int(device.partition(":")[2]) for device in self.devices] or [0]
+
     @property
     def session_threads(self) -> int:
         """Threads of one session."""
-        return self.threads or cpu_budget()
+        return self.threads or max(1, cpu_budget() // self.sessions)
 
     @property
     def preparing_threads(self) -> int:

@@ -1,5 +1,6 @@
 """How long a batch takes: seconds = a x rows + b for each row shape of a tower, measured and kept fresh."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -59,15 +60,20 @@ def fit_line(runs: Sequence[tuple[int, float]], known: Line | None) -> Line:
 
 
 class CostModel:
-    """The lines of one tower. One thread observes; any may ask."""
+    """The lines of one tower. Any thread may observe and ask."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._runs: dict[Shape, deque[tuple[int, float]]] = {}
         self._lines: dict[Shape, Line] = {}
         self._mix: dict[Shape, float] = {}
 
     def observe(self, shape: Shape, rows: int, seconds: float) -> None:
         """A batch of so many rows of one shape took so long."""
+        with self._lock:
+            self._observe(shape, rows, seconds)
+
+    def _observe(self, shape: Shape, rows: int, seconds: float) -> None:
         known = self._lines.get(shape)
         runs = self._runs.setdefault(shape, deque(maxlen=WINDOW))
         if known and len(runs) >= TRUSTED_RUNS:

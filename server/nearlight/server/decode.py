@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 
 from nearlight.bundle.errors import ImageError, TextError
-from nearlight.bundle.image import ImageLimits, load_pixels
+from nearlight.bundle.image import ImageLimits, ImageProfile, load_pixels
 from nearlight.bundle.manifest import ImagePreprocess, TextTower
 from nearlight.bundle.text import TextLimits, Tokenizer, check_text
 from nearlight.server.call import Call, Input, Prepared, Work
@@ -111,7 +111,7 @@ class _Decoder:
     """One thread of the pool: a stage of its own, so that one that hangs leaves the others at work."""
 
     def __init__(self, name: str, pool: DecodePool) -> None:
-        self.name = name
+        self.name = self.crew = name
         self.is_up = False
         self.held: Work | None = None
         self._pool = pool
@@ -165,13 +165,21 @@ def _prepare(work: Work, pulse: Pulse) -> None:
     work.route.deliver(work)
 
 
-def image_preparation(spec: ImagePreprocess, limits: ImageLimits) -> Callable[[Input], Prepared]:
-    """A function from an encoded image to its row (H, W, 3) uint8; it raises InvalidInput."""
+def image_preparation(
+    spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact"
+) -> Callable[[Input], Prepared]:
+    """A function from an encoded image to its row (H, W, 3) uint8; it raises InvalidInput.
+
+    Args:
+        spec: of the bundle.
+        limits: of the server.
+        profile: of inputs that name none.
+    """
 
     def prepare(image: Input) -> Prepared:
         assert isinstance(image.content, bytes)
         try:
-            return Prepared(load_pixels(image.content, spec, limits))
+            return Prepared(load_pixels(image.content, spec, limits, image.profile or profile))
         except ImageError as error:
             raise InvalidInput(f"{image.field}: {error}", field=image.field) from error
 

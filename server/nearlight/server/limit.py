@@ -46,7 +46,8 @@ class InProcessLimit:
         self._pool = ThreadPoolExecutor(config.engine.preparing_threads, thread_name_prefix="limit")
         manifest, image = bundle.manifest, open_tower_engine(bundle, "image", config)
         self._encoders: dict[TowerKind, Engine] = {"image": image.encoder}
-        self._prepare = {"image": image_preparation(manifest.towers.image.preprocess, image_limits(config))}
+        spec, profile = manifest.towers.image.preprocess, config.engine.image_profile
+        self._prepare = {"image": image_preparation(spec, image_limits(config), profile)}
         self._batch = {"image": image.max_batch}
         if bundle.text_path:
             text = open_tower_engine(bundle, "text", config)

@@ -8,7 +8,7 @@ from pathlib import Path
 from nearlight.bundle.errors import BundleError
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.golden import check_tokens, load_golden
-from nearlight.bundle.image import ImageLimits
+from nearlight.bundle.image import ImageLimits, ImageProfile
 from nearlight.bundle.manifest import Manifest
 from nearlight.bundle.registry import find_bundle
 from nearlight.bundle.text import Tokenizer
@@ -21,7 +21,6 @@ from nearlight.server.decode import image_preparation, text_preparation
 from nearlight.server.errors import BundleUnusable
 from nearlight.server.model_names import ModelNames
 from nearlight.server.patience import Patience
-from nearlight.server.runtimes.encoder import Engine
 from nearlight.server.supervisor import Supervisor
 from nearlight.server.tower_engine import TowerEngine, open_tower_engine
 
@@ -31,49 +30,47 @@ class Tower:
 
     Args:
         name: of model and tower, such as "nearlight-tiny/image".
-        encoder: loaded and warmed.
-        renew: loads it again, when the engine died or hangs.
-        costs: of the engine's runs.
+        engine: its sessions, loaded and warmed.
         prepare: from input to row.
-        max_batch: most rows of one run.
         queue_inputs: most inputs inside at once, of single calls; as many of bulk calls, and of streams.
-        supervisor: watches the engine.
         interactive_weight: see `LaneQueue`.
+        supervisor: watches the sessions.
     """
 
     def __init__(
         self,
         name: str,
-        encoder: Engine,
+        engine: TowerEngine,
         prepare: Callable[[Input], Prepared],
         *,
-        renew: Callable[[], Engine],
-        costs: CostModel,
-        max_batch: int,
         queue_inputs: int,
         interactive_weight: float,
         supervisor: Supervisor,
     ) -> None:
         self.name = name
-        self.encoder = encoder
-        self.costs = costs
+        # Not the encoders themselves: they belong to their sessions, which may replace them.
+        self.facts = engine.encoder.facts
+        self.devices = list(dict.fromkeys(encoder.facts.device for encoder in engine.encoders))
+        max_batch, costs = engine.max_batch, _costs(engine)
+
+        def input_s() -> float:
+            return costs.input_s(max_batch) / max(1, self.batcher.alive)
 
         def room(label: str) -> Admission:
-            return Admission(
-                label, queue_inputs, full_batch=max_batch, engine_s=lambda: costs.input_s(max_batch)
-            )
+            full_batch = max_batch * len(engine.encoders)
+            return Admission(label, queue_inputs, full_batch=full_batch, engine_s=input_s)
 
         # Rooms of their own: bulk work that fills its room must not shut single calls out, nor they it.
         self._calls, self._bulk, self._streams = room(name), room(f"{name} (bulk)"), room(f"{name} (streams)")
         self.batcher = Batcher(
             name,
-            encoder,
+            *engine.encoders,
             max_batch=max_batch,
             supervisor=supervisor,
-            renew=renew,
+            renew=engine.reopen,
             costs=costs,
             interactive_weight=interactive_weight,
-            shares_cores=encoder.facts.shares_cores,
+            shares_cores=self.facts.shares_cores,
         )
         self.route = Route(
             prepare, self.batcher.put, expect=self.batcher.expect, give_up=self.batcher.give_up
@@ -94,11 +91,13 @@ class LoadedModel:
         manifest: what the bundle says of itself.
         towers: by kind; an image-only encoder has no "text".
         loaded_unix_ms: when it became ready.
+        image_profile: how images are prepared where a call does not say.
     """
 
     manifest: Manifest
     towers: Mapping[TowerKind, Tower]
     loaded_unix_ms: int
+    image_profile: ImageProfile = "exact"
 
     @property
     def name(self) -> str:
@@ -211,7 +210,7 @@ def load_model(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> 
     towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, supervisor)}
     if bundle.manifest.towers.text is not None:
         towers["text"] = _text_tower(bundle, config, supervisor)
-    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000))
+    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000), config.engine.image_profile)
 
 
 def image_limits(config: ServerConfig) -> ImageLimits:
@@ -223,11 +222,10 @@ def _image_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -
     engine = open_tower_engine(bundle, "image", config)
     return Tower(
         f"{bundle.manifest.name}/image",
-        engine.encoder,
-        image_preparation(bundle.manifest.towers.image.preprocess, image_limits(config)),
-        renew=engine.reopen,
-        costs=_costs(engine),
-        max_batch=engine.max_batch,
+        engine,
+        image_preparation(
+            bundle.manifest.towers.image.preprocess, image_limits(config), config.engine.image_profile
+        ),
         queue_inputs=config.limits.queue_inputs,
         interactive_weight=config.batching.interactive_weight,
         supervisor=supervisor,
@@ -238,15 +236,12 @@ def _text_tower(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) ->
     engine = open_tower_engine(bundle, "text", config)
     return Tower(
         f"{bundle.manifest.name}/text",
-        engine.encoder,
+        engine,
         text_preparation(
             _tokenizer(bundle),
             lengths=engine.text_lengths,
             max_bytes=config.limits.max_text_bytes,
         ),
-        renew=engine.reopen,
-        costs=_costs(engine),
-        max_batch=engine.max_batch,
         queue_inputs=config.limits.queue_inputs,
         interactive_weight=config.batching.interactive_weight,
         supervisor=supervisor,

@@ -92,8 +92,8 @@ class Life:
 
         self.pulses.append(pulse)
         thread = threading.Thread(target=run, name=name, daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)  # last: `join` may come from another thread at any moment
 
     def end(self) -> None:
         """The stage closes: the end of its threads is no fall."""
@@ -106,9 +106,16 @@ class Life:
 
 
 class Stage(Protocol):
-    """Something that works in threads and owes answers."""
+    """Something that works in threads and owes answers.
+
+    Attributes:
+        name: for logs.
+        crew: stages of one crew do the same work, one for another. Health hears of the crew: that it is down
+            when the last of them falls, that it is up when the first works again.
+    """
 
     name: str
+    crew: str
 
     def begin(self, life: Life) -> None:
         """Start the threads of a new life; may take seconds, and may raise: it is then tried again later."""
@@ -129,8 +136,8 @@ class Supervisor:
     """Watches the stages of a server.
 
     Args:
-        on_down: called with a stage's name when it falls; must not block.
-        on_up: called with its name when it works again; must not block.
+        on_down: called with the name of a crew when its last stage falls; must not block.
+        on_up: called with its name when one works again, or when it closes; must not block.
         call_limit_s: longest time between two beats: a bound on every single call of an engine or a decoder.
         restart_after_s: before a stage that fell is begun anew; doubled while it keeps falling.
     """
@@ -152,6 +159,7 @@ class Supervisor:
         self._lives: dict[Stage, Life] = {}
         self._delays: dict[Stage, float] = {}
         self._restarts: list[_Restart] = []
+        self._down: set[str] = set()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
@@ -172,6 +180,8 @@ class Supervisor:
             life = self._lives.pop(stage, None)
             self._restarts = [restart for restart in self._restarts if restart.stage is not stage]
             self._delays.pop(stage, None)
+            if not any(other.crew == stage.crew for other in self._lives):
+                self._tell_up(stage.crew)
         if life:
             life.end()
         return life
@@ -187,7 +197,7 @@ class Supervisor:
             if life.is_over:
                 return
             life.is_over = life.is_lost = True
-            self._on_down(life.stage.name)  # inside: down and up are told in their order
+            self._tell_down(life.stage.crew)  # inside: down and up are told in their order
         stage, lasted_s = life.stage, time.monotonic() - life.began
         log.critical("a stage fell", stage=stage.name, reason=reason, lasted_s=round(lasted_s, 3))
         try:
@@ -230,7 +240,19 @@ class Supervisor:
             life = self._lives.get(stage)
             if life and not life.is_over:
                 log.warning("a stage works again", stage=stage.name)
-                self._on_up(stage.name)
+                self._tell_up(stage.crew)
+
+    def _tell_down(self, crew: str) -> None:
+        # A life without threads yet is only about to begin, and may not.
+        mates = (life for stage, life in self._lives.items() if stage.crew == crew and life.pulses)
+        if crew not in self._down and all(life.is_over for life in mates):
+            self._down.add(crew)
+            self._on_down(crew)
+
+    def _tell_up(self, crew: str) -> None:
+        if crew in self._down:
+            self._down.remove(crew)
+            self._on_up(crew)
 
     def _watch(self) -> None:
         before = time.monotonic()

@@ -1,6 +1,6 @@
 """From a bundle's tower to a warm engine: chosen, loaded, and checked against the bundle's golden vectors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,25 +28,30 @@ Open = Callable[[], Engine]
 
 @dataclass(frozen=True, slots=True)
 class TowerEngine:
-    """An engine ready for service.
+    """The engines of one tower, ready for service.
 
     Args:
-        encoder: warm.
-        graph: what it runs, and the shapes of its rows.
+        encoders: warm, one for each session, all of one kind.
+        graph: what they run, and the shapes of its rows.
         max_batch: most rows of one run.
         text_lengths: row lengths that texts are padded to; () for images.
-        reopen: loads the same engine once more.
+        reopen: loads the engine of the session of that number once more.
     """
 
-    encoder: Engine
+    encoders: tuple[Engine, ...]
     graph: Graph
     max_batch: int
     text_lengths: tuple[int, ...]
-    reopen: Open
+    reopen: Callable[[int], Engine]
+
+    @property
+    def encoder(self) -> Engine:
+        """The first of them."""
+        return self.encoders[0]
 
 
 def open_tower_engine(bundle: Bundle, kind: TowerKind, config: ServerConfig) -> TowerEngine:
-    """Load and warm the engine of one tower. Takes seconds; with runtime "auto" some more.
+    """Load and warm the engines of one tower. Takes seconds; with runtime "auto" some more.
 
     Raises:
         BundleUnusable: no engine may run it, or it does not give the bundle's golden vectors.
@@ -54,14 +59,22 @@ def open_tower_engine(bundle: Bundle, kind: TowerKind, config: ServerConfig) -> 
     tuned = _tuned(bundle, kind, config)
     max_batch, lengths = _batching(bundle, kind, config, tuned)
     graph = tower_graph(bundle, kind, lengths)
-    encoder, reopen = _opened(bundle, graph, config.engine, tuned, max_batch)
+    first, opens = _opened(bundle, graph, config.engine, tuned, max_batch)
+    encoders = (first, *(reopen() for reopen in opens[1:]))
+    for encoder in encoders:
+        _make_ready(bundle, kind, encoder, graph, max_batch, config.engine.min_cosine)
+    return TowerEngine(encoders, graph, max_batch, lengths, lambda number: opens[number]())
+
+
+def _make_ready(
+    bundle: Bundle, kind: TowerKind, encoder: Engine, graph: Graph, max_batch: int, min_cosine: float
+) -> None:
     # A GPU has buffers for a few sizes, and each is slow the first time; a CPU takes every size as it comes.
     sizes = [1, max_batch] if encoder.facts.device == "cpu" else bucket_sizes(max_batch)
     for size in sorted(set(sizes)):
         warm_up(encoder, [(size, *shape) for shape in graph.row_shapes], graph.dtype)
-    check_golden(bundle, kind, encoder, config.engine.min_cosine)
+    check_golden(bundle, kind, encoder, min_cosine)
     log.info("engine ready", graph=graph.path.name, model=bundle.manifest.name, engine=_described(encoder))
-    return TowerEngine(encoder, graph, max_batch, lengths, reopen)
 
 
 def tower_graph(bundle: Bundle, kind: TowerKind, lengths: tuple[int, ...] = ()) -> Graph:
@@ -141,19 +154,30 @@ def _batching(
 
 def _opened(
     bundle: Bundle, graph: Graph, engine: EngineConfig, tuned: TowerTuning | None, max_batch: int
-) -> tuple[Engine, Open]:
-    """The engine, and how to open the same one again."""
-    if engine.provider in ("cuda", "tensorrt") or (engine.provider == "auto" and has_gpu()):
+) -> tuple[Engine, Sequence[Open]]:
+    """The engine of the first session, and how to open that of each session."""
+    if engine.wants_gpu or (engine.provider == "auto" and not engine.devices and has_gpu()):
         try:
-            gpu: Open = partial(open_gpu, graph, _gpu_options(engine), max_batch=max_batch)
-            return gpu(), gpu
+            gpus = [
+                partial(open_gpu, graph, options, max_batch=max_batch)
+                for options in _gpu_options(engine)
+                for _ in range(engine.sessions)
+            ]
+            return gpus[0](), gpus
         except BundleUnusable as error:
-            if engine.provider != "auto":
+            if engine.wants_gpu:
                 raise
             log.warning("a GPU is here but cannot be used; serving from the CPU", reason=str(error))
+    encoder, reopen = _opened_on_cpu(bundle, graph, engine, tuned)
+    return encoder, [reopen] * engine.sessions
+
+
+def _opened_on_cpu(
+    bundle: Bundle, graph: Graph, engine: EngineConfig, tuned: TowerTuning | None
+) -> tuple[Engine, Open]:
     if tuned:
-        choice = EngineChoice(tuned.runtime, tuned.precision, engine.threads or tuned.threads)
-        return _open_choice(graph, choice, engine)
+        threads = engine.threads or min(tuned.threads, engine.session_threads)
+        return _open_choice(graph, EngineChoice(tuned.runtime, tuned.precision, threads), engine)
     runtime, precision = engine.runtime, engine.precision
     if runtime == "tuned":
         runtime, precision = ("onnxruntime", "fp32") if precision == "auto" else ("auto", precision)
@@ -170,15 +194,16 @@ def _open_choice(graph: Graph, choice: EngineChoice, engine: EngineConfig) -> tu
     return reopen(), reopen
 
 
-def _gpu_options(engine: EngineConfig) -> GpuOptions:
+def _gpu_options(engine: EngineConfig) -> list[GpuOptions]:
+    """Of each device."""
     options = GpuOptions(
-        device=engine.cuda_device,
+        provider="tensorrt" if engine.provider == "tensorrt" else "cuda",
         memory_mib=engine.cuda_memory_mib,
         graphs=engine.cuda_graphs,
         tf32=engine.cuda_tf32,
         cache=engine.tensorrt_cache,
     )
-    return replace(options, provider="tensorrt") if engine.provider == "tensorrt" else options
+    return [replace(options, device=device) for device in engine.gpu_indexes]
 
 
 def _described(encoder: Engine) -> str:

@@ -30,6 +30,10 @@ def tune(
     threads: Annotated[
         list[int] | None, typer.Option(help="Threads to measure; repeatable. Default: all cores and half.")
     ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images to judge fast decoding on. Default: generated."),
+    ] = None,
     seconds: Annotated[float, typer.Option(help="For each measurement, at least.")] = 0.5,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure, but write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
@@ -49,16 +53,20 @@ def tune(
     from nearlight.server.errors import StartError
     from nearlight.server.log import configure
     from nearlight.server.models import open_bundles
+    from nearlight.server.profile_cost import files_in
     from nearlight.server.tuner import Plan, tune_bundle
     from nearlight.server.tuning import save_tuning
 
     configure("warning", "console")
-    defaults = Plan()
+    defaults, files = Plan(), files_in(images) if images else []
+    if images and not files:
+        _fail(f"--images {images}: there is no image in this folder")
     plan = Plan(
         batches=_counts(batch, "--batch") or defaults.batches,
         threads=_counts(threads, "--threads"),
         seconds=seconds,
         min_cosine=min_cosine,
+        images=tuple(files),
     )
     load = os.getloadavg()[0]
     if load > BUSY_LOAD:
@@ -96,6 +104,7 @@ def _document(report: "Report", file: Path | None) -> dict[str, Any]:
         "chosen": report.tuning.model_dump(mode="json"),
         "engines": [asdict(engine) for engine in report.engines],
         "texts_per_s_by_length": report.lengths,
+        "fast_decoding": asdict(report.profile),
     }
 
 
@@ -114,7 +123,7 @@ def _table(report: "Report") -> list[str]:
             f"{length}: {speed:.0f}/s ({speed / longest:.1f}x)" for length, speed in report.lengths.items()
         )
         lines += ["", f"texts by length  {shown}"]
-    lines.append("")
+    lines += ["", str(report.profile), ""]
     for name, tower in (("images", tuning.image), ("texts", tuning.text)):
         if tower:
             lengths = f", lengths {' '.join(map(str, tower.text_lengths))}" if tower.text_lengths else ""

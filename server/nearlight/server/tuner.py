@@ -11,6 +11,7 @@ import numpy as np
 from nearlight.bundle.folder import Bundle
 from nearlight.server.call import Row, TowerKind
 from nearlight.server.errors import BundleUnusable
+from nearlight.server.profile_cost import ProfileCost, profile_cost
 from nearlight.server.runtimes.encoder import Engine, EngineChoice, Graph
 from nearlight.server.runtimes.parity import Parity, Probes, parity_of
 from nearlight.server.runtimes.selection import WORTHWHILE, candidates, open_engine, rows_per_second
@@ -38,6 +39,7 @@ class Plan:
         lengths: of texts, where they may be trimmed.
         seconds: for each measurement, at least.
         min_cosine: an engine below it is only shown.
+        images: encoded, for what fast decoding costs; none: generated ones.
     """
 
     batches: tuple[int, ...] = (1, 4, 8, 16, 32)
@@ -45,6 +47,7 @@ class Plan:
     lengths: tuple[int, ...] = (8, 16, 24, 32, 48, 77)
     seconds: float = 0.5
     min_cosine: float = 0.999
+    images: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +82,20 @@ class Report:
         tuning: what `serve` will use.
         engines: every one that was measured, in order.
         lengths: texts per second of the chosen engine by length; empty without a text tower to trim.
+        profile: what fast decoding of images gains and costs.
     """
 
     tuning: Tuning
     engines: list[Measured]
     lengths: dict[int, float]
+    profile: ProfileCost
 
 
 def tune_bundle(bundle: Bundle, plan: Plan, say: Say = lambda line: None) -> Report:
     """Measure both towers of a bundle. Takes a minute or two for a ViT-B/32 on two cores.
 
     Raises:
-        BundleUnusable: no engine gives its vectors.
+        BundleUnusable: no engine gives its vectors, or none of the images can be read.
     """
     image, engines, _ = _tune_tower(bundle, "image", plan, say)
     text, lengths = None, dict[int, float]()
@@ -106,7 +111,7 @@ def tune_bundle(bundle: Bundle, plan: Plan, say: Say = lambda line: None) -> Rep
         image=image,
         text=text,
     )
-    return Report(tuning, engines, lengths)
+    return Report(tuning, engines, lengths, profile_cost(bundle, plan.images, cpu_budget()))
 
 
 def _tune_tower(

@@ -17,15 +17,27 @@ from nearlight.client.values import (
     F32,
     Embeddings,
     Image,
+    ImageProfile,
     Input,
     ItemError,
     ModelInfo,
 )
-from nearlight.v1 import embedding_pb2, model_pb2
+from nearlight.v1 import embedding_pb2, input_pb2, model_pb2
+
+_PROFILES: dict[ImageProfile, input_pb2.ImageProfile] = {
+    "": input_pb2.IMAGE_PROFILE_UNSPECIFIED,
+    "exact": input_pb2.IMAGE_PROFILE_EXACT,
+    "fast": input_pb2.IMAGE_PROFILE_FAST,
+}
 
 
-def embed(server: Server, inputs: Sequence[Input], model: str, dim: int = 0) -> Plan[Embeddings]:
+def embed(
+    server: Server, inputs: Sequence[Input], model: str, dim: int = 0, image_profile: ImageProfile = ""
+) -> Plan[Embeddings]:
     """Embeds a list of any length in as many calls as it takes."""
+    if image_profile not in _PROFILES:
+        raise InvalidInput(f"image_profile is {image_profile!r:.60}; it must be 'exact', 'fast' or ''")
+    profile = _PROFILES[image_profile]
     length = convert.uint32_for_wire("dim", dim)
     limits = yield from server.limits_for(len(inputs))
     failed: list[ItemError] = []
@@ -36,7 +48,12 @@ def embed(server: Server, inputs: Sequence[Input], model: str, dim: int = 0) -> 
     for wave in waves(groups, server.in_flight):
         replies: list[embedding_pb2.EmbedResponse] = yield [
             EMBED(
-                embedding_pb2.EmbedRequest(model=model, inputs=[message for _, message in group], dim=length)
+                embedding_pb2.EmbedRequest(
+                    model=model,
+                    inputs=[message for _, message in group],
+                    dim=length,
+                    image_profile=profile,
+                )
             )
             for group in wave
         ]

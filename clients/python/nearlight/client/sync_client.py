@@ -25,6 +25,7 @@ from nearlight.client.values import (
     FilterLike,
     HitGroup,
     Image,
+    ImageProfile,
     Input,
     ItemError,
     ModelInfo,
@@ -75,13 +76,21 @@ class Client(Upkeep):
         return self._caller.run(embedding_plans.model(name), timeout)
 
     def embed(
-        self, inputs: Sequence[Input], *, model: str = "", dim: int = 0, timeout: float | None = None
+        self,
+        inputs: Sequence[Input],
+        *,
+        model: str = "",
+        dim: int = 0,
+        image_profile: ImageProfile = "",
+        timeout: float | None = None,
     ) -> Embeddings:
         """Embeds texts (str) and images (bytes or Path), in order; a bad input fails alone.
 
-        ``dim`` keeps the first numbers of each vector, for models that allow it; 0: all.
+        dim: keeps the first numbers of each vector, for models that allow it; 0: all.
+        image_profile: "exact", "fast" (large JPEGs are decoded smaller), or "": as the server is configured.
         """
-        return self._caller.run(embedding_plans.embed(self._caller.server, inputs, model, dim), timeout)
+        plan = embedding_plans.embed(self._caller.server, inputs, model, dim, image_profile)
+        return self._caller.run(plan, timeout)
 
     def embed_stream(
         self,

@@ -20,6 +20,9 @@ PointId: TypeAlias = str | int
 Image: TypeAlias = bytes | os.PathLike[str]
 """An encoded image, or the path of one on this machine."""
 
+ImageProfile: TypeAlias = Literal["", "exact", "fast"]
+"""How images are decoded, see ImageProfile in input.proto; "" means as the server does."""
+
 Input: TypeAlias = str | Image
 """A ``str`` is a text, always; ``bytes`` and ``Path`` are images."""
 

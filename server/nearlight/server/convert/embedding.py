@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nearlight.bundle.image import ImageProfile
 from nearlight.server.call import F32, Embedded, Input, Outcome
 from nearlight.server.classifier import LabelPrompts, LabelScores
 from nearlight.server.config import LimitsConfig
@@ -16,12 +17,20 @@ from nearlight.server.models import LoadedModel
 from nearlight.store import LabelSet
 from nearlight.v1 import embedding_pb2, input_pb2
 
+_PROFILES: dict[int, ImageProfile | None] = {
+    input_pb2.IMAGE_PROFILE_UNSPECIFIED: None,
+    input_pb2.IMAGE_PROFILE_EXACT: "exact",
+    input_pb2.IMAGE_PROFILE_FAST: "fast",
+}
 
-def input_of(message: input_pb2.Input, field: str) -> Input | InvalidInput:
+
+def input_of(
+    message: input_pb2.Input, field: str, profile: ImageProfile | None = None
+) -> Input | InvalidInput:
     """One input, or what is wrong with it: it fails alone."""
     which = message.WhichOneof("input")
     if which == "image":
-        return Input("image", message.image, f"{field}.image")
+        return Input("image", message.image, f"{field}.image", profile)
     if which == "text":
         return Input("text", message.text, f"{field}.text")
     return InvalidInput(f"{field} is empty; it must hold image or text", field=field)
@@ -31,14 +40,27 @@ def embed_inputs(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> l
     """The inputs of an Embed.
 
     Raises:
-        InvalidInput: too many or none, or an unknown dtype.
+        InvalidInput: too many or none, or an unknown dtype or profile.
         NotBuilt: normalize=false.
     """
     check_count(len(request.inputs), limits.max_batch_inputs, "inputs")
     dtype_of(request.dtype, "dtype")
     if request.HasField("normalize") and not request.normalize:
         raise NotBuilt("normalize=false is not built: the bundle's graph normalises", field="normalize")
-    return [input_of(item, f"inputs[{i}]") for i, item in enumerate(request.inputs)]
+    profile = image_profile(request.image_profile)
+    return [input_of(item, f"inputs[{i}]", profile) for i, item in enumerate(request.inputs)]
+
+
+def image_profile(number: int) -> ImageProfile | None:
+    """How a call wants its images prepared; None: as the server does.
+
+    Raises:
+        InvalidInput: unknown value.
+    """
+    if number not in _PROFILES:
+        reason = f"image_profile is {number}; it must be 1 (EXACT) or 2 (FAST), or 0 for the server's own"
+        raise InvalidInput(reason, field="image_profile")
+    return _PROFILES[number]
 
 
 def check_dim(request: embedding_pb2.EmbedRequest, model: LoadedModel) -> None:

@@ -38,7 +38,8 @@ def model_message(
     """A loaded model."""
     manifest = model.manifest
     text = manifest.towers.text
-    engine = model.towers["image"].encoder.facts
+    tower = model.towers["image"]
+    engine = tower.facts
     return model_pb2.ModelInfo(
         name=model.name,
         aliases=aliases,
@@ -51,10 +52,10 @@ def model_message(
         scoring=_scoring_message(manifest.scoring) if manifest.scoring else None,
         runtime=model_pb2.Runtime(
             provider=engine.provider,
-            device=engine.device,
+            device=",".join(tower.devices),
             version=engine.version,
             threads=engine.threads,
-            sessions=1,
+            sessions=len(tower.batcher.sessions),
             precision=engine.precision,
         ),
         precision=manifest.precision,

@@ -48,7 +48,7 @@ BATCH_ROWS = Histogram(
 )
 ENGINE_BUSY_SECONDS = Counter(
     "nearlight_engine_busy_seconds",
-    "Time inside the engine; its rate is the share of time the engine is busy.",
+    "Time inside the engines of a tower; its rate over their number is the share of time they are busy.",
     ["tower"],
     registry=None,
 )

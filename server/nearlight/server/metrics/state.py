@@ -43,6 +43,7 @@ class State(Collector):
         )
         yield _models(models)
         yield _queues(models)
+        yield _sessions(models)
         yield from self._collections()
         yield GaugeMetricFamily(
             "nearlight_store_bytes", "Size of the files of the data folder.", value=_size(self._data_folder)
@@ -63,7 +64,7 @@ def _models(models: list[LoadedModel]) -> Metric:
         "nearlight_model", "1 while the model works.", labels=["model", "precision", "provider"]
     )
     for model in models:
-        engine = model.towers["image"].encoder.facts
+        engine = model.towers["image"].facts
         family.add_metric([model.name, engine.precision, engine.provider], float(model.is_alive))
     return family
 
@@ -76,6 +77,14 @@ def _queues(models: list[LoadedModel]) -> Metric:
         for tower in model.towers.values():
             for lane in LANES:
                 family.add_metric([tower.name, lane], tower.batcher.waiting(lane))
+    return family
+
+
+def _sessions(models: list[LoadedModel]) -> Metric:
+    family = GaugeMetricFamily("nearlight_engine_sessions", "Engines that work.", labels=["tower"])
+    for model in models:
+        for tower in model.towers.values():
+            family.add_metric([tower.name], tower.batcher.alive)
     return family
 
 

@@ -35,6 +35,10 @@ def embed(
     dim: Annotated[
         int, typer.Option(min=0, help="Numbers to keep of each vector, for models that allow it; 0: all.")
     ] = 0,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Decode large JPEGs smaller: quicker, and vectors change a little."),
+    ] = False,
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -56,7 +60,7 @@ def embed(
     if not out.parent.is_dir():  # said before the work, not after it
         raise typer.BadParameter(f"cannot write {out}: there is no folder {out.parent}")
     with connected(server, token, tls_ca, tls_cert, tls_key) as client:
-        result = client.embed(sources, model=model, dim=dim)
+        result = client.embed(sources, model=model, dim=dim, image_profile="fast" if fast else "")
     save(out, result.vectors)
     count, dim = result.vectors.shape
     errors = [{"input": inputs[error.index], "reason": error.message} for error in result.errors]

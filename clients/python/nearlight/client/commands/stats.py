@@ -131,12 +131,14 @@ def method(span: Span, name: str) -> dict[str, Any]:
 
 def tower(span: Span, name: str) -> dict[str, Any]:
     """Returns how an engine is used."""
+    # A server of an older version does not say how many engines it has: one.
+    engines = span.after.total("nearlight_engine_sessions", tower=name) or 1.0
     lanes = {labels["lane"]: int(n) for labels, n in span.after.matching("nearlight_queue_rows", tower=name)}
     return {
         "tower": name,
         "inputs_per_s": span.rate("nearlight_batch_rows_sum", tower=name),
         "mean_batch": span.mean("nearlight_batch_rows", tower=name),
-        "busy_share": span.rate("nearlight_engine_busy_seconds_total", tower=name),
+        "busy_share": span.rate("nearlight_engine_busy_seconds_total", tower=name) / engines,
         "queue_rows": lanes,
     }
 
