@@ -1,4 +1,4 @@
-"""Collections of points: durable in SQLite, searched exactly through FAISS."""
+"""Collections of points: durable in SQLite, searched through FAISS."""
 
 from nearlight.store.aliases import AliasChange as AliasChange
 from nearlight.store.aliases import DeleteAlias as DeleteAlias
@@ -28,6 +28,11 @@ from nearlight.store.errors import StoreTooNew as StoreTooNew
 from nearlight.store.errors import WrongSpace as WrongSpace
 from nearlight.store.filters import Filter as Filter
 from nearlight.store.filters import check_filter as check_filter
+from nearlight.store.generations.sampling import Sampled as Sampled
+from nearlight.store.generations.search import How as How
+from nearlight.store.generations.search import SearchParams as SearchParams
+from nearlight.store.generations.settings import IndexSettings as IndexSettings
+from nearlight.store.generations.status import IndexStatus as IndexStatus
 from nearlight.store.grouping import HitGroup as HitGroup
 from nearlight.store.label_sets import Calibration as Calibration
 from nearlight.store.label_sets import Label as Label
@@ -45,6 +50,7 @@ from nearlight.store.points import Point as Point
 from nearlight.store.points import PointId as PointId
 from nearlight.store.points import Record as Record
 from nearlight.store.relevance import Null as Null
+from nearlight.store.searching import Answer as Answer
 from nearlight.store.snapshots import SnapshotInfo as SnapshotInfo
 from nearlight.store.store import Store as Store
 from nearlight.store.validation import payload_from_json as payload_from_json

@@ -16,6 +16,7 @@ from nearlight.store.errors import InvalidQuery, shown
 from nearlight.store.filters.checks import check_path
 from nearlight.store.filters.conditions import Path
 from nearlight.store.filters.indexes import PAYLOAD_KINDS, change_index
+from nearlight.store.generations.settings import IndexSettings, store_settings
 from nearlight.store.payload_rows import Moved, change_payloads
 from nearlight.store.payloads import Change, emptying, removing, setting
 from nearlight.store.points import (
@@ -153,6 +154,25 @@ class Collection(CollectionSearch):
             PayloadIndexNotFound: the key has none.
         """
         self._change_index(path, None)
+
+    def configure_index(self, settings: IndexSettings) -> None:
+        """Change how the collection is indexed; an index that is due then is built in the background.
+
+        Raises:
+            InvalidCollection: a number is out of range.
+        """
+        self._check_here()
+        settings.check()
+
+        def write(transaction: Transaction) -> None:
+            self._check_here()
+            store_settings(transaction.connection, self._place.collection_id, settings)
+
+        def publish(_: None) -> None:
+            self.work.settings = settings
+            self.work.retry_at = 0.0
+
+        self._writer.run(write, publish)
 
     def _change_index(self, path: Path, kind: PayloadKind | None) -> None:
         self._check_here()

@@ -10,16 +10,72 @@ from nearlight.store.best_score import best_scores
 from nearlight.store.exact import Found
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter, HasId, IsEmpty, Path
+from nearlight.store.generations.search import Search, SearchParams
 from nearlight.store.grouping import HitGroup
 from nearlight.store.points import F32, Hit, PointId
 from nearlight.store.queries import check_number, checked_span, query_vectors
 from nearlight.store.reading import CollectionReader
-from nearlight.store.searching import Scan
+from nearlight.store.searching import Answer, Scan
 from nearlight.store.view import ReadView
+
+CHOSEN = SearchParams()
 
 
 class CollectionSearch(CollectionReader):
     """The searches of a collection. Its methods block and any thread may call them."""
+
+    def answer(
+        self,
+        queries: npt.ArrayLike,
+        filter: Filter | None = None,
+        *,
+        limit: int,
+        offset: int = 0,
+        score_threshold: float | None = None,
+        with_payload: bool = True,
+        with_vectors: bool = False,
+        params: SearchParams = CHOSEN,
+        modality: str = "vector",
+        space_id: str | None = None,
+    ) -> Answer:
+        """The nearest points of each query by cosine similarity, and how they were found.
+
+        There are `limit` hits as long as so many points pass the filter. What passes and what is near is judged
+        in one committed state.
+
+        Args:
+            queries: (Q, D), finite and not zero, any length.
+            filter: only points that pass; None: all.
+            limit: at most so many hits per query, at least 1.
+            offset: best hits to skip.
+            score_threshold: lowest score of a hit; applies before the offset.
+            with_payload: return payloads.
+            with_vectors: return vectors.
+            params: how hard to search, where there is an index.
+            modality: what the queries were made of: "text", "image", "vector"; recall is watched by it.
+            space_id: the space the queries come from; checked when given.
+
+        Returns:
+            Hits by score descending, equal scores by seq ascending.
+
+        Raises:
+            InvalidQuery: a bad query vector, limit, offset or threshold, the filter or the params are refused.
+            WrongSpace: `space_id` is not the collection's.
+        """
+        span = checked_span(limit, offset, score_threshold)
+        params.check()
+        if filter is not None:
+            check_filter(filter)
+        search = Search(
+            self._scanner,
+            self._queries(queries, space_id),
+            span,
+            params,
+            self.work.settings.wanted_recall,
+            with_vectors,
+            modality,
+        )
+        return self._searcher.answer(search, filter, with_payload)
 
     def search(
         self,
@@ -32,28 +88,16 @@ class CollectionSearch(CollectionReader):
         with_vectors: bool = False,
         space_id: str | None = None,
     ) -> list[list[Hit]]:
-        """The nearest points of each query, exactly, by cosine similarity.
-
-        Args:
-            queries: (Q, D), finite and not zero, any length.
-            limit: at most so many hits per query, at least 1.
-            offset: best hits to skip.
-            score_threshold: lowest score of a hit; applies before the offset.
-            with_payload: return payloads.
-            with_vectors: return vectors.
-            space_id: the space the queries come from; checked when given.
-
-        Returns:
-            Q lists of hits, by score descending; equal scores by seq ascending.
-
-        Raises:
-            InvalidQuery: a bad query vector, limit, offset or threshold.
-            WrongSpace: `space_id` is not the collection's.
-        """
-        span = checked_span(limit, offset, score_threshold)
-        vectors = self._queries(queries, space_id)
-        scan = partial(self._scanner.search, queries=vectors, span=span, with_vectors=with_vectors)
-        return self._searcher.search(scan, with_payload)
+        """The hits of `answer` among all points."""
+        return self.answer(
+            queries,
+            limit=limit,
+            offset=offset,
+            score_threshold=score_threshold,
+            with_payload=with_payload,
+            with_vectors=with_vectors,
+            space_id=space_id,
+        ).hits
 
     def search_matching(
         self,
@@ -67,19 +111,18 @@ class CollectionSearch(CollectionReader):
         with_vectors: bool = False,
         space_id: str | None = None,
     ) -> tuple[list[list[Hit]], int]:
-        """The nearest of the points that pass a filter, exactly; otherwise as `search`.
-
-        There are `limit` hits as long as so many points pass. What passes and what is near is judged in one
-        committed state.
-
-        Returns:
-            Q lists of hits, and how many points pass the filter.
-        """
-        span = checked_span(limit, offset, score_threshold)
-        vectors = self._queries(queries, space_id)
-        check_filter(filter)
-        scan = partial(self._scanner.search, queries=vectors, span=span, with_vectors=with_vectors)
-        return self._searcher.search_matching(scan, filter, with_payload)
+        """The hits of `answer` among the points that pass a filter, and how many pass."""
+        found = self.answer(
+            queries,
+            filter,
+            limit=limit,
+            offset=offset,
+            score_threshold=score_threshold,
+            with_payload=with_payload,
+            with_vectors=with_vectors,
+            space_id=space_id,
+        )
+        return found.hits, found.n_matching
 
     def search_best_score(
         self,

@@ -20,6 +20,8 @@ StoreError
 ├── StoreLocked             another process (or another Store) has the folder
 ├── StoreCorrupt            the database is damaged or is not ours
 │   └── StoreTooNew         a newer Nearlight wrote it
+├── IndexFileBad            an index file is not what was written; never leaves the store: exact search serves
+├── IndexBuildFailed        an index was not built; never leaves the store either
 ├── StoreFull               no room on the disk; nothing of the call was stored
 └── StoreClosed
 ```
@@ -125,6 +127,14 @@ class StoreCorrupt(StoreError):
 
 class StoreTooNew(StoreCorrupt):
     """The database was written by a newer version."""
+
+
+class IndexFileBad(StoreError):
+    """An index file is missing, cut short, changed, another's or newer than this Nearlight."""
+
+
+class IndexBuildFailed(StoreError):
+    """The process that builds an index ended without one."""
 
 
 class StoreFull(StoreError):

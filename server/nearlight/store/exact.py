@@ -14,15 +14,18 @@ they wait, and beside another busy process that made a search 10 to 30 times slo
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import faiss
 import numpy as np
 
 from nearlight.store.points import F32, I64
 from nearlight.store.view import ChunkView, ReadView
+
+Result = TypeVar("Result")
 
 # As shipped (128000) batches never reach the matrix product and run ten times slower.
 faiss.cvar.distance_compute_blas_threshold = 20
@@ -86,12 +89,21 @@ class Scanner:
 
     def __init__(self, n_threads: int | None = None) -> None:
         """Start with this many threads, by default one per CPU of the process."""
+        self._n_threads = n_threads or len(os.sched_getaffinity(0))
         self._threads = ThreadPoolExecutor(
-            n_threads or len(os.sched_getaffinity(0)),
+            self._n_threads,
             thread_name_prefix="nearlight-store-scan",
             initializer=faiss.omp_set_num_threads,
             initargs=(1,),  # OpenMP keeps this setting per thread
         )
+
+    def in_parts(self, work: Callable[[F32], Result], queries: F32) -> list[Result]:
+        """Work on queries (Q, D) in as many parts as there are threads; one query is worked on right here."""
+        n_parts = min(self._n_threads, len(queries))
+        if n_parts <= 1:
+            return [work(queries)]
+        parts = [np.ascontiguousarray(part) for part in np.array_split(queries, n_parts)]
+        return list(self._threads.map(work, parts))
 
     def close(self) -> None:
         """Stop the threads."""

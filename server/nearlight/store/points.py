@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nearlight.store.generations.settings import IndexSettings
+
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
 PointId = str | int
@@ -106,6 +108,7 @@ class CollectionInfo:
         last_seq: the seq of the last write or delete, 0 before the first.
         payload_indexes: what makes filters fast, by path.
         aliases: its other names, ordered.
+        index_settings: what overrides the store's choice of an index.
     """
 
     name: str
@@ -117,3 +120,4 @@ class CollectionInfo:
     last_seq: int
     payload_indexes: tuple[PayloadIndex, ...] = ()
     aliases: tuple[str, ...] = ()
+    index_settings: IndexSettings = IndexSettings()

@@ -9,6 +9,7 @@ from nearlight.store import rows
 from nearlight.store.errors import CollectionNotFound, StoreClosed, WrongSpace, shown
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter
+from nearlight.store.generations.status import IndexStatus, IndexWork
 from nearlight.store.ids import key_of
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import CollectionInfo, PointId, Record
@@ -35,6 +36,7 @@ class CollectionReader:
         self._searcher = Searcher(place, shared, lambda: (self._head.view, self._last_seq), self._check_here)
         self._payload_indexes = info.payload_indexes
         self.aliases = info.aliases  # the store keeps them up to date
+        self.work = IndexWork(settings=info.index_settings)
         self._gone: CollectionNotFound | StoreClosed | None = None
 
     @property
@@ -51,7 +53,14 @@ class CollectionReader:
             last_seq=self._last_seq,
             payload_indexes=self._payload_indexes,
             aliases=self.aliases,
+            index_settings=self.work.settings,
         )
+
+    @property
+    def index(self) -> IndexStatus:
+        """The index as it is now."""
+        self._check_here()
+        return self.work.status(self._head.view)
 
     def count(self, filter: Filter | None = None) -> int:
         """Number of points, or of those that pass the filter.
@@ -172,6 +181,33 @@ class CollectionReader:
         with self._searcher.state() as state:
             info = replace(self.info, last_seq=state.last_seq)
             return write_snapshot(folder, state.connection, self._place, info)
+
+    # ---- for the thread that keeps indexes
+
+    @property
+    def place(self) -> Place:
+        """Of the rows."""
+        return self._place
+
+    @property
+    def head(self) -> Head:
+        """Of the vectors."""
+        return self._head
+
+    @property
+    def space_id(self) -> str:
+        """Of the vectors."""
+        return self._first_info.space_id
+
+    @property
+    def last_seq(self) -> int:
+        """Of the last write."""
+        return self._last_seq
+
+    @property
+    def is_gone(self) -> bool:
+        """It was deleted, or the store closed."""
+        return self._gone is not None
 
     def leave(self, why: CollectionNotFound | StoreClosed) -> None:
         """Make every later call of this handle raise `why`; for the store."""

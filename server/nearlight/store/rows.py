@@ -27,6 +27,11 @@ SELECT points.seq, vectors.vector, vectors.checksum
 FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
 WHERE points.collection_id = ? ORDER BY points.seq
 """
+_PAGE = """
+SELECT points.seq, vectors.vector, vectors.checksum
+FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+WHERE points.collection_id = ? AND points.seq > ? AND points.seq <= ? ORDER BY points.seq LIMIT ?
+"""
 _BY_ID = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id = ?"
 # CROSS JOIN fixes the order of the loops: one look-up for each wanted seq, never a scan of the collection.
 _BY_SEQ = """
@@ -121,15 +126,41 @@ def load(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[I64, F3
     """
     cursor = connection.execute(_LOAD, (place.space_no, place.collection_id))
     while block := cursor.fetchmany(_LOAD_ROWS):
-        seqs, blobs, checksums = zip(*block, strict=True)
-        for seq, blob in zip(seqs, blobs, strict=True):
-            if blob is None or len(blob) != 4 * place.dim:
-                raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
-        vectors = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), place.dim)
-        damaged = vector_checksums(vectors) != np.array(checksums, np.int64)
-        if damaged.any():
-            raise StoreCorrupt(f"the vector of seq {seqs[int(damaged.argmax())]} is not what was written")
-        yield np.array(seqs, np.int64), vectors
+        yield _vectors_of(block, place)
+
+
+def load_in_steps(
+    connection: sqlite3.Connection, place: Place, up_to_seq: int, n_rows: int
+) -> Iterator[tuple[I64, F32]]:
+    """As `load`, of the rows up to a seq; each block is read for itself and keeps no state of the database."""
+    after = 0
+    while block := connection.execute(
+        _PAGE, (place.space_no, place.collection_id, after, up_to_seq, n_rows)
+    ).fetchall():
+        after = block[-1][0]
+        yield _vectors_of(block, place)
+
+
+def _vectors_of(block: Sequence[tuple[int, bytes | None, int]], place: Place) -> tuple[I64, F32]:
+    seqs, blobs, checksums = zip(*block, strict=True)
+    for seq, blob in zip(seqs, blobs, strict=True):
+        if blob is None or len(blob) != 4 * place.dim:
+            raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
+    vectors = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), place.dim)
+    damaged = vector_checksums(vectors) != np.array(checksums, np.int64)
+    if damaged.any():
+        raise StoreCorrupt(f"the vector of seq {seqs[int(damaged.argmax())]} is not what was written")
+    return np.array(seqs, np.int64), vectors
+
+
+def existing_vectors(connection: sqlite3.Connection, place: Place, seqs: I64) -> tuple[I64, F32]:
+    """Seqs (N,) and vectors (N, D) of those of these rows that exist, by ascending seq."""
+    found = connection.execute(
+        "SELECT * FROM (" + _VECTORS + ") ORDER BY seq", (json.dumps(seqs.tolist()), place.space_no)
+    ).fetchall()
+    if not found:
+        return np.empty(0, np.int64), np.empty((0, place.dim), np.float32)
+    return _vectors_of(found, place)
 
 
 def by_keys(

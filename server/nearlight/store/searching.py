@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -15,6 +15,8 @@ from nearlight.store import rows
 from nearlight.store.exact import Found, Scanner
 from nearlight.store.filters.conditions import Filter, Path
 from nearlight.store.filters.matching import matching_seqs
+from nearlight.store.generations.sampling import RecallSampler
+from nearlight.store.generations.search import How, Search
 from nearlight.store.grouping import HitGroup, grouped
 from nearlight.store.points import I64, Hit, PointId
 from nearlight.store.readers import Readers
@@ -33,10 +35,28 @@ class Shared:
     writer: Writer
     readers: Readers
     scanner: Scanner
+    sampler: RecallSampler
 
 
 Scan: TypeAlias = Callable[[ReadView], list[Found]]
 """Finds the rows of each query in a view."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """What a search found.
+
+    Attributes:
+        hits: of each query, best first.
+        n_matching: points that pass the filter; of the collection where there was none.
+        how: the search went.
+        last_seq: of the last write that it could see.
+    """
+
+    hits: list[list[Hit]]
+    n_matching: int
+    how: How
+    last_seq: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,9 +88,26 @@ class Searcher:
         self._place = place
         self._writer = shared.writer
         self._readers = shared.readers
+        self._sampler = shared.sampler
         self._current = current
         self._check_here = check_here
         self._matches = Matches(place)
+        self._narrowed = Narrowed()
+
+    def answer(self, search: Search, filter: Filter | None, with_payload: bool) -> Answer:
+        """What a search finds among the points that pass, which are counted first."""
+        if filter is None:
+            view, last_seq = self._current()
+            hits = self.search(search, with_payload)
+            self._sampler.offer(search, view.n_alive, hits)
+            return Answer(hits, view.n_alive, search.how, last_seq)
+        with ExitStack() as held:
+            state = self._state(held)
+            seqs = self._matches.of(state, filter)
+            view = self._narrowed.of(state.view, filter, seqs)
+            hits = self._search_state(state, view, search, with_payload)
+            self._sampler.offer(search, state.view.n_alive, hits)
+            return Answer(hits, len(seqs), search.how, state.last_seq)
 
     def search(self, scan: Scan, with_payload: bool) -> list[list[Hit]]:
         """What a scan finds among all points."""
@@ -149,6 +186,33 @@ class Searcher:
             return [_hits_of(one, stored, with_payload) for one in found]
         except KeyError:
             return None
+
+
+class Narrowed:
+    """A view less the points that a filter leaves out, remembered for the filters last used on it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._view: ReadView | None = None
+        self._remembered: OrderedDict[Filter, ReadView] = OrderedDict()
+
+    def of(self, view: ReadView, filter: Filter, seqs: I64) -> ReadView:
+        """What the filter leaves of the view: these seqs."""
+        with self._lock:
+            if self._view is view and filter in self._remembered:
+                self._remembered.move_to_end(filter)
+                return self._remembered[filter]
+        narrowed = _only(view, seqs)
+        if view.sealed is not None and narrowed is not view:
+            narrowed = replace(narrowed, sealed=view.sealed.only(seqs))
+        with self._lock:
+            if self._view is not view:
+                self._view = view
+                self._remembered.clear()
+            self._remembered[filter] = narrowed
+            while len(self._remembered) > _MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return narrowed
 
 
 class Matches:

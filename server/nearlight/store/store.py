@@ -25,6 +25,11 @@ from nearlight.store.errors import (
 )
 from nearlight.store.exact import Scanner
 from nearlight.store.filters.indexes import payload_indexes
+from nearlight.store.generations.keeping import IndexKeeper
+from nearlight.store.generations.publishing import FOLDER as INDEX_FOLDER
+from nearlight.store.generations.publishing import newest_file
+from nearlight.store.generations.sampling import RecallSampler
+from nearlight.store.generations.settings import IndexSettings, store_settings
 from nearlight.store.label_sets import LabelSets
 from nearlight.store.lock import FolderLock
 from nearlight.store.points import CollectionInfo
@@ -38,8 +43,9 @@ from nearlight.store.snapshots import FOLDER as SNAPSHOT_FOLDER
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
 
+_CHOSEN = IndexSettings()
 _COLLECTIONS = """
-SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq
+SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq, config
 FROM collections JOIN spaces USING (space_no) WHERE name IS NOT NULL ORDER BY name
 """
 
@@ -55,13 +61,15 @@ class Store:
         self._readers = Readers(path)
         self._writer = Writer(connection, rows.reclaim_step)
         self._scanner = Scanner(n_threads)
-        self._shared = Shared(self._writer, self._readers, self._scanner)
+        self.sampler = RecallSampler(self._scanner)
+        self._shared = Shared(self._writer, self._readers, self._scanner, self.sampler)
         self.label_sets = LabelSets(self._writer, self._readers)
         self.calibrations = Calibrations(self._writer, self._readers)
         self._collections: dict[str, Collection] = {}
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
         self._closed = False
+        self.indexes = IndexKeeper(path.parent / INDEX_FOLDER, self._writer, self._handles)
         self.snapshots = Snapshots(path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt)
 
     @classmethod
@@ -97,6 +105,7 @@ class Store:
         try:
             store._forget_hidden()
             store._load()
+            store.indexes.start()
         except BaseException:
             store.close()
             raise
@@ -109,9 +118,11 @@ class Store:
                 return
             self._closed = True
             collections = list(self._collections.values())
+        self.indexes.close()
         self._writer.close()
         for collection in collections:
             collection.leave(StoreClosed("the store was closed"))
+        self.sampler.close()
         self._scanner.close()
         self._readers.close()
         self._lock.release()
@@ -125,7 +136,13 @@ class Store:
         self.close()
 
     def create_collection(
-        self, name: str, *, space_id: str, dim: int, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space_id: str,
+        dim: int,
+        metadata: Mapping[str, Any] | None = None,
+        index: IndexSettings = _CHOSEN,
     ) -> Collection:
         """Make an empty collection, bound to one embedding space for good.
 
@@ -134,6 +151,7 @@ class Store:
             space_id: identity of the embedding space, 1 to 256 bytes.
             dim: length of its vectors, 1 to 16384.
             metadata: a JSON object that is kept with it, at most 1 MiB.
+            index: how it is indexed; by default the store chooses by size.
 
         Raises:
             InvalidCollection: an argument is refused.
@@ -142,14 +160,17 @@ class Store:
         """
         self._check_open()
         text = check_collection(name, space_id, dim, metadata)
+        index.check()
         now = time.time_ns() // 1_000_000
 
         def write(transaction: Transaction) -> Place:
             check_free(transaction.connection, name)
-            return insert_collection(transaction.connection, name, space_id, dim, text, now)
+            place = insert_collection(transaction.connection, name, space_id, dim, text, now)
+            store_settings(transaction.connection, place.collection_id, index)
+            return place
 
         def publish(place: Place) -> None:
-            info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0)
+            info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0, index_settings=index)
             self._adopt(name, Collection(info, place, Head(dim), self._shared))
 
         place = self._writer.run(write, publish)
@@ -174,10 +195,8 @@ class Store:
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
         self._check_open()
-        with self._changing:
-            handles = [self._collections[name] for name in sorted(self._collections)]
         infos = []
-        for handle in handles:
+        for handle in self._handles():
             try:
                 infos.append(handle.info)
             except CollectionNotFound:
@@ -205,6 +224,7 @@ class Store:
                 del self._collections[name]
                 self._aliases = {alias: one for alias, one in self._aliases.items() if one != name}
             handle.leave(CollectionNotFound(f"collection {name!r} was deleted"))
+            self.indexes.forget(handle)
 
         self._writer.run(write, publish)
         self._writer.clean_soon()
@@ -244,6 +264,10 @@ class Store:
 
         self._writer.run(write, self._publish_aliases)
 
+    def _handles(self) -> list[Collection]:
+        with self._changing:
+            return [self._collections[name] for name in sorted(self._collections)]
+
     def _adopt(self, name: str, collection: Collection) -> None:
         with self._changing:
             self._collections[name] = collection
@@ -266,16 +290,22 @@ class Store:
         with self._readers.snapshot() as connection:
             try:
                 for collection_id, space_no, dim, *columns in connection.execute(_COLLECTIONS).fetchall():
-                    name, space_id, created_unix_ms, metadata, last_seq = columns
+                    name, space_id, created_unix_ms, metadata, last_seq, config = columns
                     place = Place(collection_id, space_no, dim)
                     head = Head(dim)
+                    file = newest_file(connection, place)
+                    if file is not None:
+                        head.cut(file.up_to_seq)
                     for seqs, vectors in rows.load(connection, place):
                         head.publish(seqs, vectors)
                     info = CollectionInfo(
                         name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
                     )
                     info = replace(info, payload_indexes=payload_indexes(connection, collection_id))
+                    info = replace(info, index_settings=IndexSettings.from_json(config))
                     self._collections[name] = Collection(info, place, head, self._shared)
+                    if file is not None:
+                        self.indexes.open(self._collections[name], file)
                 self._publish_aliases(load_aliases(connection))
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error

@@ -5,6 +5,9 @@ counts, then publishes a new view by replacing one reference; a reader takes the
 state to its end. A dead row is a cleared bit in a copy of its chunk's bitmap. When a fifth of all rows is
 dead, the chunks that hold them are rebuilt for the next view, so the memory of deleted rows is bounded;
 readers of older views keep the old chunks alive.
+
+Behind a cut a new chunk begins, so that a sealed generation (see `nearlight.store.generations`) covers whole
+chunks: those up to its last seq. They stay for exact search and exact scores; the others are the exact head.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from nearlight.store.generations.sealed import Generation, SealedView, sealed_view
 from nearlight.store.points import F32, I64
 
 U8 = npt.NDArray[np.uint8]
@@ -82,10 +86,12 @@ class ReadView:
     Attributes:
         chunks: its rows in ascending seq.
         dim: D.
+        sealed: the generation in use, None where there is none.
     """
 
     chunks: tuple[ChunkView, ...]
     dim: int
+    sealed: SealedView | None = None
 
     @property
     def n_rows(self) -> int:
@@ -102,8 +108,16 @@ class ReadView:
         """Points of the collection."""
         return self.n_rows - self.n_dead
 
+    @property
+    def beside_sealed(self) -> "ReadView":
+        """The rows that the sealed generation does not cover."""
+        if self.sealed is None:
+            return self
+        last = self.sealed.generation.up_to_seq
+        return ReadView(tuple(chunk for chunk in self.chunks if chunk.seqs[0] > last), self.dim)
+
     def only(self, seqs: I64) -> "ReadView":
-        """The view that holds nothing but these rows; no vector is copied.
+        """The view that holds nothing but these rows, without a generation; no vector is copied.
 
         Args:
             seqs: (N,) ascending, each alive in this view.
@@ -123,6 +137,7 @@ class Head:
         """An empty head; `chunk_rows` is how many rows a new chunk holds, 32 MiB of them by default."""
         self._chunk_rows = chunk_rows or max(1024, min(65536, CHUNK_BYTES // (4 * dim)))
         self._spare: list[ChunkView] = []
+        self._cuts: list[int] = []
         self.view = ReadView((), dim)
 
     def reserve(self, n_rows: int) -> None:
@@ -130,6 +145,22 @@ class Head:
         last = self.view.chunks[-1] if self.view.chunks else None
         free = last.capacity - last.n_rows if last else 0
         self._spare = [self._new_chunk() for _ in range(0, max(0, n_rows - free), self._chunk_rows)]
+
+    def cut(self, seq: int) -> None:
+        """Let a new chunk begin behind this seq, which is not below any before."""
+        sealed = self.view.sealed
+        self._cuts = [seq] if sealed is None else sorted({sealed.generation.up_to_seq, seq})
+
+    def seal(self, generation: Generation | None) -> None:
+        """Show readers a generation that covers the rows up to a cut, or none.
+
+        Raises:
+            IndexFileBad: it lacks a live row.
+        """
+        sealed = None if generation is None else placed(generation, self.view.chunks)
+        first = 0 if generation is None else generation.up_to_seq
+        self._cuts = [seq for seq in self._cuts if seq >= first]
+        self.view = replace(self.view, sealed=sealed)
 
     def publish(self, seqs: I64, vectors: F32, dead: Iterable[int] = ()) -> None:
         """Show readers new rows and hide dead ones, at once.
@@ -141,17 +172,21 @@ class Head:
         """
         chunks = self._appended(list(self.view.chunks), seqs, vectors)
         gone = np.sort(np.fromiter(dead, np.int64))
+        sealed = self.view.sealed
         if len(gone):
             chunks = _without(chunks, gone)
+            sealed = sealed and sealed.with_dead(gone)
         n_dead = sum(chunk.n_dead for chunk in chunks)
         if n_dead >= MIN_DEAD_TO_COMPACT and n_dead > MAX_DEAD_SHARE * sum(chunk.n_rows for chunk in chunks):
             chunks = self._compacted(chunks)
-        self.view = ReadView(tuple(chunks), self.view.dim)
+            if sealed is not None:
+                sealed = placed(sealed.generation, chunks)
+        self.view = ReadView(tuple(chunks), self.view.dim, sealed)
 
     def _new_chunk(self) -> ChunkView:
         n = self._chunk_rows  # numpy.empty touches no page: an unused row costs address space, not memory
         return ChunkView(
-            np.empty((n, self.view.dim), np.float32),
+            _rows_apart(n, self.view.dim),
             np.empty(n, np.int64),
             0,
             np.full((n + 7) // 8, 255, np.uint8),
@@ -161,15 +196,26 @@ class Head:
     def _appended(self, chunks: list[ChunkView], seqs: I64, vectors: F32) -> list[ChunkView]:
         at = 0
         while at < len(seqs):
-            if not chunks or chunks[-1].n_rows == chunks[-1].capacity:
+            if not chunks or chunks[-1].n_rows == chunks[-1].capacity or self._is_cut(chunks[-1], seqs[at]):
                 chunks.append(self._spare.pop() if self._spare else self._new_chunk())
             chunk = chunks[-1]
-            n = min(len(seqs) - at, chunk.capacity - chunk.n_rows)
+            n = min(self._n_before_cut(seqs[at:]), chunk.capacity - chunk.n_rows)
             chunk.vectors[chunk.n_rows : chunk.n_rows + n] = vectors[at : at + n]
             chunk.seqs[chunk.n_rows : chunk.n_rows + n] = seqs[at : at + n]
             chunks[-1] = replace(chunk, n_rows=chunk.n_rows + n)
             at += n
         return chunks
+
+    def _is_cut(self, chunk: ChunkView, seq: int) -> bool:
+        """Whether a cut lies between the last row of a chunk and a seq."""
+        return chunk.n_rows > 0 and any(chunk.seqs[chunk.n_rows - 1] <= cut < seq for cut in self._cuts)
+
+    def _n_before_cut(self, seqs: I64) -> int:
+        """How many of these seqs, at least one, come before the next cut among them."""
+        for cut in self._cuts:
+            if seqs[0] <= cut < seqs[-1]:
+                return int(np.searchsorted(seqs, cut, side="right"))
+        return len(seqs)
 
     def _compacted(self, chunks: list[ChunkView]) -> list[ChunkView]:
         """The live rows: chunks without dead rows as they are if at least half full, the others copied."""
@@ -183,6 +229,24 @@ class Head:
             )  # they may fill up a kept chunk: no view counts the rows after its n_rows
             made = self._appended(made, chunk.seqs[rows], chunk.vectors[rows])
         return made
+
+
+def placed(generation: Generation, chunks: Sequence[ChunkView]) -> SealedView:
+    """A generation beside the rows that it covers.
+
+    Raises:
+        IndexFileBad: it lacks a live one.
+    """
+    covered = [chunk for chunk in chunks if chunk.seqs[0] <= generation.up_to_seq]
+    blocks = [(chunk.seqs, chunk.vectors, chunk.live_rows()) for chunk in covered]
+    return sealed_view(generation, blocks)
+
+
+def _rows_apart(n: int, dim: int) -> F32:
+    """Room for (n, dim) that begins at a multiple of 4 dim bytes: all chunks lie whole rows apart."""
+    room = np.empty((n + 1) * dim, np.float32)
+    skipped = -room.ctypes.data % (4 * dim) // 4
+    return room[skipped : skipped + n * dim].reshape(n, dim)
 
 
 def _without(chunks: list[ChunkView], gone: I64) -> list[ChunkView]:

@@ -1,0 +1,1 @@
+"""Sealed index generations: built apart, published by the database, searched beside the exact head."""
