@@ -71,6 +71,7 @@ class Searcher:
         self._current = current
         self._check_here = check_here
         self._matches = Matches(place)
+        self.is_partial = False  # the view may lack points: it is not, or was not, of the collection's space
 
     def search(self, scan: Scan, with_payload: bool) -> list[list[Hit]]:
         """What a scan finds among all points."""
@@ -92,7 +93,7 @@ class Searcher:
         """
         with ExitStack() as held:
             state = self._state(held)
-            seqs = self._matches.of(state, filter)
+            seqs = self._among(state, filter)
             return self._search_state(state, _only(state.view, seqs), scan, with_payload), len(seqs)
 
     def search_groups(
@@ -111,7 +112,7 @@ class Searcher:
             state = self._state(held)
 
             def best(limit: int, passing: Filter) -> list[Hit]:
-                view = _only(state.view, self._matches.of(state, passing))
+                view = _only(state.view, self._among(state, passing))
                 return self._search_state(state, view, scan_for(limit), True)[0]
 
             return grouped(best, among, path, n_groups, group_size)
@@ -132,6 +133,11 @@ class Searcher:
         with self._writer.publishing:
             connection = held.enter_context(self._readers.snapshot())
             return State(connection, *self._current())
+
+    def _among(self, state: State, filter: Filter) -> I64:
+        """The seqs in the view that pass, ascending."""
+        seqs = self._matches.of(state, filter)
+        return state.view.alive_among(seqs) if self.is_partial else seqs
 
     def _search_state(self, state: State, view: ReadView, scan: Scan, with_payload: bool) -> list[list[Hit]]:
         hits = self._hits(state.connection, scan(view), with_payload)

@@ -15,7 +15,14 @@ from nearlight.store import rows
 from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
 from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
-from nearlight.store.creating import check_collection, check_free, forget_collection, insert_collection
+from nearlight.store.creating import (
+    KEEPS_ORIGINALS,
+    check_collection,
+    check_free,
+    forget_collection,
+    insert_collection,
+    keep_setting,
+)
 from nearlight.store.errors import (
     CollectionNotFound,
     StoreClosed,
@@ -35,11 +42,14 @@ from nearlight.store.schema import DATABASE_FILE, open_database
 from nearlight.store.searching import Shared
 from nearlight.store.snapshot_keeper import Snapshots
 from nearlight.store.snapshots import FOLDER as SNAPSHOT_FOLDER
+from nearlight.store.upgrade_cleaning import clean_step
+from nearlight.store.upgrade_job import load_upgrade
+from nearlight.store.upgrades import Upgrades
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
 
 _COLLECTIONS = """
-SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq
+SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq, config
 FROM collections JOIN spaces USING (space_no) WHERE name IS NOT NULL ORDER BY name
 """
 
@@ -53,7 +63,7 @@ class Store:
         """Made by `open`, which loads the collections next."""
         self._lock = lock
         self._readers = Readers(path)
-        self._writer = Writer(connection, rows.reclaim_step)
+        self._writer = Writer(connection, clean_step)
         self._scanner = Scanner(n_threads)
         self._shared = Shared(self._writer, self._readers, self._scanner)
         self.label_sets = LabelSets(self._writer, self._readers)
@@ -62,6 +72,7 @@ class Store:
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
         self._closed = False
+        self.upgrades = Upgrades(self._shared, self.collection, self._adopt)
         self.snapshots = Snapshots(path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt)
 
     @classmethod
@@ -111,7 +122,7 @@ class Store:
             collections = list(self._collections.values())
         self._writer.close()
         for collection in collections:
-            collection.leave(StoreClosed("the store was closed"))
+            collection._family.leave(StoreClosed("the store was closed"))
         self._scanner.close()
         self._readers.close()
         self._lock.release()
@@ -125,15 +136,22 @@ class Store:
         self.close()
 
     def create_collection(
-        self, name: str, *, space_id: str, dim: int, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space_id: str,
+        dim: int,
+        metadata: Mapping[str, Any] | None = None,
+        keeps_originals: bool = False,
     ) -> Collection:
-        """Make an empty collection, bound to one embedding space for good.
+        """Make an empty collection, bound to one embedding space until it is upgraded to another.
 
         Args:
             name: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with a dot.
             space_id: identity of the embedding space, 1 to 256 bytes.
             dim: length of its vectors, 1 to 16384.
             metadata: a JSON object that is kept with it, at most 1 MiB.
+            keeps_originals: keep the images and texts that its points are embedded from.
 
         Raises:
             InvalidCollection: an argument is refused.
@@ -146,10 +164,14 @@ class Store:
 
         def write(transaction: Transaction) -> Place:
             check_free(transaction.connection, name)
-            return insert_collection(transaction.connection, name, space_id, dim, text, now)
+            place = insert_collection(transaction.connection, name, space_id, dim, text, now)
+            if keeps_originals:
+                keep_setting(transaction.connection, place.collection_id, KEEPS_ORIGINALS, True)
+            return place
 
         def publish(place: Place) -> None:
             info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0)
+            info = replace(info, keeps_originals=keeps_originals)
             self._adopt(name, Collection(info, place, Head(dim), self._shared))
 
         place = self._writer.run(write, publish)
@@ -204,7 +226,7 @@ class Store:
             with self._changing:
                 del self._collections[name]
                 self._aliases = {alias: one for alias, one in self._aliases.items() if one != name}
-            handle.leave(CollectionNotFound(f"collection {name!r} was deleted"))
+            handle._family.leave(CollectionNotFound(f"collection {name!r} was deleted"))
 
         self._writer.run(write, publish)
         self._writer.clean_soon()
@@ -266,7 +288,7 @@ class Store:
         with self._readers.snapshot() as connection:
             try:
                 for collection_id, space_no, dim, *columns in connection.execute(_COLLECTIONS).fetchall():
-                    name, space_id, created_unix_ms, metadata, last_seq = columns
+                    name, space_id, created_unix_ms, metadata, last_seq, config = columns
                     place = Place(collection_id, space_no, dim)
                     head = Head(dim)
                     for seqs, vectors in rows.load(connection, place):
@@ -274,8 +296,13 @@ class Store:
                     info = CollectionInfo(
                         name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
                     )
-                    info = replace(info, payload_indexes=payload_indexes(connection, collection_id))
-                    self._collections[name] = Collection(info, place, head, self._shared)
+                    info = replace(
+                        info,
+                        payload_indexes=payload_indexes(connection, collection_id),
+                        keeps_originals=bool(json.loads(config).get(KEEPS_ORIGINALS)),
+                    )
+                    handle = self._collections[name] = Collection(info, place, head, self._shared)
+                    handle._family.upgrade = load_upgrade(connection, collection_id)
                 self._publish_aliases(load_aliases(connection))
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error

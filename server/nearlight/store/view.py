@@ -102,6 +102,18 @@ class ReadView:
         """Points of the collection."""
         return self.n_rows - self.n_dead
 
+    def alive_among(self, seqs: I64) -> I64:
+        """Those of these seqs (N,), ascending, that are alive in this view."""
+        bounds = _bounds(self.chunks, seqs)
+        kept = [seqs[:0]]
+        for chunk, start, stop in zip(self.chunks, bounds[:-1], bounds[1:], strict=False):
+            some = seqs[start:stop]
+            rows = np.searchsorted(chunk.seqs[: chunk.n_rows], some)
+            inside = rows < chunk.n_rows
+            some, rows = some[inside], rows[inside].astype(np.int64)
+            kept.append(some[(chunk.seqs[rows] == some) & chunk.is_alive(rows)])
+        return np.concatenate(kept)
+
     def only(self, seqs: I64) -> "ReadView":
         """The view that holds nothing but these rows; no vector is copied.
 
