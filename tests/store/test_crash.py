@@ -15,6 +15,7 @@ from nearlight.store import Collection, Store
 from nearlight.store.validation import unit_rows
 
 WRITER = Path(__file__).parent / "crash_writer.py"
+HOUSE = Path(__file__).resolve().parents[2]
 DIM = 16
 State = dict[str, int]
 """Id to the number of the call that wrote it."""
@@ -30,10 +31,9 @@ def applied(state: State, call: list[Any]) -> State:
     return state | dict.fromkeys(ids, number)
 
 
-def run_until_killed(folder: Path, first: int, seconds: float) -> list[list[Any]]:
-    """Run the writer, kill it `seconds` after its first acknowledgement, return what it said."""
-    command = [sys.executable, str(WRITER), str(folder), str(first)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+def run_until_killed(command: list[str], seconds: float) -> list[list[Any]]:
+    """Run a writer, kill it `seconds` after its first acknowledgement, return what it said."""
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, cwd=HOUSE) as writer:
         assert writer.stdout is not None
         lines: list[bytes] = []
         while not (lines and b'"ack"' in lines[-1]):
@@ -99,7 +99,7 @@ def crash_rounds(folder: Path, n_rounds: int, seed: int) -> None:
     n_acknowledged = 0
     last_seq = 0
     for turn in range(n_rounds):
-        said = run_until_killed(folder, turn * 1_000_000, rng.uniform(0.0, 0.5))
+        said = run_until_killed([str(WRITER), str(folder), str(turn * 1_000_000)], rng.uniform(0.0, 0.5))
         n_acknowledged += sum(line[0] == "ack" for line in said)
         asked |= {(line[1], line[2]): line[4] for line in said if line[0] == "ask"}
         with Store.open(folder, n_threads=1) as store:

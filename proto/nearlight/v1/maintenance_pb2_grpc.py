@@ -92,6 +92,16 @@ class MaintenanceServiceStub(object):
                 request_serializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeFailuresRequest.SerializeToString,
                 response_deserializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeFailuresResponse.FromString,
                 _registered_method=True)
+        self.ListUpgradeWanted = channel.unary_unary(
+                '/nearlight.v1.MaintenanceService/ListUpgradeWanted',
+                request_serializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeWantedRequest.SerializeToString,
+                response_deserializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeWantedResponse.FromString,
+                _registered_method=True)
+        self.SendUpgradeSources = channel.unary_unary(
+                '/nearlight.v1.MaintenanceService/SendUpgradeSources',
+                request_serializer=nearlight_dot_v1_dot_maintenance__pb2.SendUpgradeSourcesRequest.SerializeToString,
+                response_deserializer=nearlight_dot_v1_dot_maintenance__pb2.SendUpgradeSourcesResponse.FromString,
+                _registered_method=True)
 
 
 class MaintenanceServiceServicer(object):
@@ -150,7 +160,9 @@ class MaintenanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def StartUpgrade(self, request, context):
-        """Begins to embed a collection anew with another model; answers at once. FAILED_PRECONDITION where one is under way.
+        """Begins to embed a collection anew with another model; answers at once. Searches go on in the old space until PROMOTE.
+        Where one to the same model is under way it goes on, and points that failed are tried again. FAILED_PRECONDITION
+        where one to another model is under way, or the collection is of the model's space already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,7 +176,7 @@ class MaintenanceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ControlUpgrade(self, request, context):
-        """Moves an upgrade on: pause, resume, promote, roll back, cancel, clean.
+        """Moves an upgrade on: pause, resume, evaluate, promote, roll back, cancel, clean.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,6 +184,20 @@ class MaintenanceServiceServicer(object):
 
     def ListUpgradeFailures(self, request, context):
         """Pages through the points an upgrade could not embed, because their image is gone or cannot be read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUpgradeWanted(self, request, context):
+        """Pages through the points whose original the server has not kept: the caller sends it with SendUpgradeSources.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendUpgradeSources(self, request, context):
+        """Embeds originals for an upgrade; answers when they are durable, no faster than its max_points_per_second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,6 +260,16 @@ def add_MaintenanceServiceServicer_to_server(servicer, server):
                     servicer.ListUpgradeFailures,
                     request_deserializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeFailuresRequest.FromString,
                     response_serializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeFailuresResponse.SerializeToString,
+            ),
+            'ListUpgradeWanted': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUpgradeWanted,
+                    request_deserializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeWantedRequest.FromString,
+                    response_serializer=nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeWantedResponse.SerializeToString,
+            ),
+            'SendUpgradeSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendUpgradeSources,
+                    request_deserializer=nearlight_dot_v1_dot_maintenance__pb2.SendUpgradeSourcesRequest.FromString,
+                    response_serializer=nearlight_dot_v1_dot_maintenance__pb2.SendUpgradeSourcesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -535,6 +571,60 @@ class MaintenanceService(object):
             '/nearlight.v1.MaintenanceService/ListUpgradeFailures',
             nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeFailuresRequest.SerializeToString,
             nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeFailuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUpgradeWanted(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearlight.v1.MaintenanceService/ListUpgradeWanted',
+            nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeWantedRequest.SerializeToString,
+            nearlight_dot_v1_dot_maintenance__pb2.ListUpgradeWantedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendUpgradeSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nearlight.v1.MaintenanceService/SendUpgradeSources',
+            nearlight_dot_v1_dot_maintenance__pb2.SendUpgradeSourcesRequest.SerializeToString,
+            nearlight_dot_v1_dot_maintenance__pb2.SendUpgradeSourcesResponse.FromString,
             options,
             channel_credentials,
             insecure,

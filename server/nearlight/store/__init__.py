@@ -19,12 +19,15 @@ from nearlight.store.errors import PayloadIndexExists as PayloadIndexExists
 from nearlight.store.errors import PayloadIndexNotFound as PayloadIndexNotFound
 from nearlight.store.errors import SnapshotDamaged as SnapshotDamaged
 from nearlight.store.errors import SnapshotNotFound as SnapshotNotFound
+from nearlight.store.errors import SpaceChanged as SpaceChanged
 from nearlight.store.errors import StoreClosed as StoreClosed
 from nearlight.store.errors import StoreCorrupt as StoreCorrupt
 from nearlight.store.errors import StoreError as StoreError
 from nearlight.store.errors import StoreFull as StoreFull
 from nearlight.store.errors import StoreLocked as StoreLocked
 from nearlight.store.errors import StoreTooNew as StoreTooNew
+from nearlight.store.errors import UpgradeNotFound as UpgradeNotFound
+from nearlight.store.errors import UpgradeRefused as UpgradeRefused
 from nearlight.store.errors import WrongSpace as WrongSpace
 from nearlight.store.filters import Filter as Filter
 from nearlight.store.filters import check_filter as check_filter
@@ -44,6 +47,7 @@ from nearlight.store.ordering import OrderedPlace as OrderedPlace
 from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit
+from nearlight.store.points import OtherVector as OtherVector
 from nearlight.store.points import PayloadIndex as PayloadIndex
 from nearlight.store.points import PayloadKind as PayloadKind
 from nearlight.store.points import Point as Point
@@ -53,6 +57,11 @@ from nearlight.store.relevance import Null as Null
 from nearlight.store.searching import Answer as Answer
 from nearlight.store.snapshots import SnapshotInfo as SnapshotInfo
 from nearlight.store.store import Store as Store
+from nearlight.store.upgrade_comparison import Comparison as Comparison
+from nearlight.store.upgrade_job import Upgrade as Upgrade
+from nearlight.store.upgrade_rows import Counts as Counts
+from nearlight.store.upgrades import Target as Target
+from nearlight.store.upgrades import Upgrades as Upgrades
 from nearlight.store.validation import payload_from_json as payload_from_json
 from nearlight.store.validation import validate_point as validate_point
 from nearlight.store.verifying import Problem as Problem

@@ -50,13 +50,13 @@ class Calibrations:
 
     def __init__(self, writer: Writer, readers: Readers) -> None:
         self._writer = writer
-        self._by_collection: dict[int, Nulls] = {}
-        self._samples: dict[tuple[int, str], tuple[F32, F64]] = {}
+        self._by_collection: dict[_Key, Nulls] = {}
+        self._samples: dict[tuple[_Key, str], tuple[F32, F64]] = {}
         self._load(readers)
 
     def get(self, collection: Collection) -> Nulls:
         """The nulls of a collection by modality, none where it is not calibrated; only a look into memory."""
-        return self._by_collection.get(collection._place.collection_id, NONE)
+        return self._by_collection.get(_key(collection), NONE)
 
     def level(self, collection: Collection, modality: str, query: F32) -> float:
         """What the best hit of a query is expected to have if nothing is meant; see `Null.level`.
@@ -66,7 +66,7 @@ class Calibrations:
             modality: of the query.
             query: (D,) unit length.
         """
-        null, key = self.get(collection)[modality], (collection._place.collection_id, modality)
+        null, key = self.get(collection)[modality], (_key(collection), modality)
         known = self._samples.get(key)
         if known is None:  # the first query since the start or the fit pays for it
             vectors = sample(collection._head.view, BULK_SAMPLE, seed=0)
@@ -89,17 +89,17 @@ class Calibrations:
         nulls = {"image": fit_null(vectors[:: max(len(vectors) // n_bank, 1)][:n_bank], vectors)}
         if text_bank is not None:
             nulls["text"] = fit_null(text_bank, vectors)
-        place = collection._place
+        key = _key(collection)
         document = {modality: _document(null) for modality, null in nulls.items()}
 
         def write(transaction: Transaction) -> None:
             collection._check_here()
-            _keep(transaction.connection, _Key(place.space_no, place.collection_id), document)
+            _keep(transaction.connection, key, document)
 
         def publish(_: None) -> None:
-            self._by_collection[place.collection_id] = MappingProxyType(nulls)
+            self._by_collection[key] = MappingProxyType(nulls)
             for modality in ("text", "image"):
-                self._samples.pop((place.collection_id, modality), None)
+                self._samples.pop((key, modality), None)
 
         self._writer.run(write, publish)
         return self.get(collection)
@@ -108,17 +108,21 @@ class Calibrations:
         try:
             with readers.snapshot() as connection:
                 texts = connection.execute(
-                    "SELECT calibration FROM spaces WHERE calibration <> '{}'"
+                    "SELECT space_no, calibration FROM spaces WHERE calibration <> '{}'"
                 ).fetchall()
         except sqlite3.Error as error:
             raise from_sqlite(error) from error
-        for (text,) in texts:
+        for space_no, text in texts:
             try:
                 for number, document in json.loads(text)["collections"].items():
                     nulls = {modality: _null(one) for modality, one in document.items()}
-                    self._by_collection[int(number)] = MappingProxyType(nulls)
+                    self._by_collection[_Key(space_no, int(number))] = MappingProxyType(nulls)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.warning("a calibration cannot be read and is left out; calibrate again: %s", error)
+
+
+def _key(collection: Collection) -> _Key:
+    return _Key(collection._place.space_no, collection._place.collection_id)
 
 
 def _keep(connection: sqlite3.Connection, key: _Key, document: dict[str, Any]) -> None:

@@ -13,10 +13,13 @@ import numpy as np
 from nearlight.store import rows
 from nearlight.store.collection_search import CollectionSearch
 from nearlight.store.errors import InvalidQuery, shown
+from nearlight.store.family import Elsewhere
 from nearlight.store.filters.checks import check_path
 from nearlight.store.filters.conditions import Path
 from nearlight.store.filters.indexes import PAYLOAD_KINDS, change_index
 from nearlight.store.generations.settings import IndexSettings, store_settings
+from nearlight.store.originals import keep_originals
+from nearlight.store.parking import parked_place
 from nearlight.store.payload_rows import Moved, change_payloads
 from nearlight.store.payloads import Change, emptying, removing, setting
 from nearlight.store.points import (
@@ -28,6 +31,7 @@ from nearlight.store.points import (
 )
 from nearlight.store.rows import Written
 from nearlight.store.selection import Selection, lookup_of, size_of
+from nearlight.store.upgrade_rows import insert_others
 from nearlight.store.validation import payload_text, prepare, validate_point
 from nearlight.store.writer import Transaction
 
@@ -56,6 +60,7 @@ class Collection(CollectionSearch):
         Raises:
             InvalidPoint: one point is bad; `index` says which. Nothing was stored.
             WrongSpace: `space_id` is not the collection's.
+            SpaceChanged: the collection has changed its model; nothing was stored.
             StoreFull: no room on the disk. Nothing was stored.
             StoreError: the database failed.
         """
@@ -65,15 +70,21 @@ class Collection(CollectionSearch):
             return self._last_seq
         batch = prepare(points, self._place.dim)
 
-        def write(transaction: Transaction) -> Written:
+        def write(transaction: Transaction) -> tuple[Written, Elsewhere]:
             self._check_here()
-            self._head.reserve(len(batch.keys))
-            return rows.insert(transaction, self._place, batch)
+            self._family.reserve(len(batch.keys))
+            written = rows.insert(transaction, self._place, batch)
+            if self._first_info.keeps_originals:
+                given = zip(written.seqs, batch.points, strict=True)
+                originals = [(seq, one.original) for seq, one in given if one.original is not None]
+                keep_originals(transaction.connection, originals)
+            other = self._family.other_place(self._place)
+            if other is not None and self._family.upgrade is not None:
+                written = insert_others(transaction.connection, self._family.upgrade, other, batch, written)
+            return written, self._family.elsewhere(transaction.connection, self._place, written.seqs)
 
-        written = self._writer.run(
-            write, lambda written: self._publish(written, batch.vectors), len(batch.keys)
-        )
-        return written.last_seq
+        written = self._writer.run(write, lambda made: self._publish(*made, batch.vectors), len(batch.keys))
+        return written[0].last_seq
 
     def delete(self, points: Selection) -> int:
         """Delete points by id or by filter; ids that do not exist are no error.
@@ -88,13 +99,21 @@ class Collection(CollectionSearch):
         """
         self._check_here()
         seqs_of = lookup_of(points, self._place)
+        parked_of = lookup_of(points, parked_place(self._place))
 
-        def write(transaction: Transaction) -> Written | None:
+        def write(transaction: Transaction) -> tuple[Written, int] | None:
             self._check_here()
-            return rows.delete(transaction, self._place, seqs_of(transaction.connection))
+            seqs = seqs_of(transaction.connection)
+            parked = parked_of(transaction.connection) if self._family.upgrade is not None else []
+            written = rows.delete(transaction, self._place, [*seqs, *parked])
+            return None if written is None else (written, len(seqs))
 
-        written = self._writer.run(write, lambda written: self._publish(written, None), size_of(points))
-        return len(written.dead) if written else 0
+        def publish(made: tuple[Written, int] | None) -> None:
+            if made is not None:
+                self._publish(made[0], {}, np.empty((0, self._place.dim), np.float32))
+
+        made = self._writer.run(write, publish, size_of(points))
+        return made[1] if made is not None else 0
 
     def set_payload(
         self, points: Selection, payload: Mapping[str, Any], *, path: Path = (), replace: bool = False
@@ -182,32 +201,28 @@ class Collection(CollectionSearch):
             self._check_here()
             return change_index(transaction.connection, self._place.collection_id, path, kind)
 
-        def publish(indexes: tuple[PayloadIndex, ...]) -> None:
-            self._payload_indexes = indexes
-
-        self._writer.run(write, publish)
+        self._writer.run(write, self._family.show_payload_indexes)
 
     def _change_payloads(self, points: Selection, change: Change) -> Changed:
         self._check_here()
         seqs_of = lookup_of(points, self._place)
 
-        def write(transaction: Transaction) -> Moved | None:
+        def write(transaction: Transaction) -> tuple[Moved, Elsewhere] | None:
             self._check_here()
+            rows.check_current(transaction.connection, self._place)
             seqs = sorted(seqs_of(transaction.connection))
-            self._head.reserve(len(seqs))
-            return change_payloads(transaction, self._place, seqs, change)
+            self._family.reserve(len(seqs))
+            moved = change_payloads(transaction, self._place, seqs, change)
+            if moved is None:
+                return None
+            return moved, self._family.elsewhere(transaction.connection, self._place, moved.written.seqs)
 
-        def publish(moved: Moved | None) -> None:
-            if moved is not None:
-                self._publish(moved.written, moved.vectors)
+        def publish(made: tuple[Moved, Elsewhere] | None) -> None:
+            if made is not None:
+                self._publish(made[0].written, made[1], made[0].vectors)
 
-        moved = self._writer.run(write, publish, size_of(points))
-        return Changed(moved.written.last_seq, len(moved.vectors)) if moved is not None else Changed(0, 0)
+        made = self._writer.run(write, publish, size_of(points))
+        return Changed(made[0].written.last_seq, len(made[0].vectors)) if made is not None else Changed(0, 0)
 
-    def _publish(self, written: Written | None, vectors: F32 | None) -> None:
-        if written is None:
-            return
-        if vectors is None:
-            vectors = np.empty((0, self._place.dim), np.float32)
-        self._head.publish(np.array(written.seqs, np.int64), vectors, written.dead)
-        self._last_seq = written.last_seq
+    def _publish(self, written: Written, elsewhere: Elsewhere, vectors: F32) -> None:
+        self._family.publish(self._place, written, vectors, elsewhere)

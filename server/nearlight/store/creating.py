@@ -1,5 +1,6 @@
 """Making a collection: what it may be, and the statements."""
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from nearlight.store.validation import payload_text
 
 MAX_DIM = 16_384
 MAX_SPACE_ID_BYTES = 256
+KEEPS_ORIGINALS = "keeps_originals"  # key of a collection's config
 
 
 def insert_collection(
@@ -28,6 +30,12 @@ def insert_collection(
     if collection_id is None:
         raise AssertionError("SQLite gave no row id")
     return Place(collection_id, space_no, dim)
+
+
+def keep_setting(connection: sqlite3.Connection, collection_id: int, key: str, value: Any) -> None:
+    """Write one key of a collection's config; others stay."""
+    statement = "UPDATE collections SET config = json_set(config, '$.' || ?, json(?)) WHERE collection_id = ?"
+    connection.execute(statement, (key, json.dumps(value), collection_id))
 
 
 def check_free(connection: sqlite3.Connection, name: str) -> None:

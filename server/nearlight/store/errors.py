@@ -16,6 +16,9 @@ StoreError
 ├── SnapshotDamaged         a snapshot's file is not what was written; no collection was made of it
 ├── LabelSetNotFound
 ├── LabelSetExists
+├── UpgradeNotFound         the collection was never upgraded
+├── UpgradeRefused          the state of an upgrade does not allow the step
+├── SpaceChanged            the collection changed its model since the handle was taken: take it again
 ├── WrongSpace              vectors of two embedding spaces would meet
 ├── StoreLocked             another process (or another Store) has the folder
 ├── StoreCorrupt            the database is damaged or is not ours
@@ -107,6 +110,18 @@ class LabelSetNotFound(StoreError):
 
 class LabelSetExists(StoreError):
     """The name of the label set is taken."""
+
+
+class UpgradeNotFound(StoreError):
+    """The collection has no upgrade."""
+
+
+class UpgradeRefused(StoreError):
+    """The state of an upgrade does not allow the step; nothing was changed."""
+
+
+class SpaceChanged(StoreError):
+    """The collection changed its model since the handle was taken; nothing was done. Take it again."""
 
 
 class WrongSpace(StoreError):

@@ -16,6 +16,14 @@ PayloadKind = Literal["keyword", "integer", "number", "bool", "datetime", "geo"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class OtherVector:
+    """A point's vector (D2,) in the other space of a collection that changes its model."""
+
+    space_id: str
+    vector: npt.ArrayLike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Point:
     """What an upsert stores.
 
@@ -23,11 +31,15 @@ class Point:
         id: any string of 1..512 UTF-8 bytes, or an integer in 0..2^64-1; `"7"` and `7` are two points.
         vector: (D,), finite and not zero, any length; it is stored with unit length.
         payload: a JSON object of at most 1 MiB as UTF-8 text.
+        original: the image or text it was embedded from, kept where the collection keeps them.
+        other: its vector in the other space, while the collection changes its model.
     """
 
     id: PointId
     vector: npt.ArrayLike
     payload: Mapping[str, Any]
+    original: bytes | str | None = None
+    other: OtherVector | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +121,8 @@ class CollectionInfo:
         payload_indexes: what makes filters fast, by path.
         aliases: its other names, ordered.
         index_settings: what overrides the store's choice of an index.
+        keeps_originals: whether it keeps the images and texts that its points were embedded from.
+        other_space_id: the space that new points are embedded into as well, while the model changes; else "".
     """
 
     name: str
@@ -121,3 +135,5 @@ class CollectionInfo:
     payload_indexes: tuple[PayloadIndex, ...] = ()
     aliases: tuple[str, ...] = ()
     index_settings: IndexSettings = IndexSettings()
+    keeps_originals: bool = False
+    other_space_id: str = ""

@@ -5,14 +5,23 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from nearlight.store import rows
-from nearlight.store.errors import CollectionNotFound, StoreClosed, WrongSpace, shown
+from nearlight.store.errors import (
+    CollectionNotFound,
+    StoreClosed,
+    StoreCorrupt,
+    WrongSpace,
+    shown,
+)
+from nearlight.store.family import Family
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter
 from nearlight.store.generations.status import IndexStatus, IndexWork
 from nearlight.store.ids import key_of
 from nearlight.store.ordering import Order, OrderedPlace
-from nearlight.store.points import CollectionInfo, PointId, Record
+from nearlight.store.points import F32, I64, CollectionInfo, PointId, Record
 from nearlight.store.queries import check_number
 from nearlight.store.rows import Place
 from nearlight.store.searching import Searcher, Shared
@@ -24,8 +33,15 @@ from nearlight.store.view import Head
 class CollectionReader:
     """What a collection says of its points. Its methods block and any thread may call them."""
 
-    def __init__(self, info: CollectionInfo, place: Place, head: Head, shared: Shared) -> None:
-        """Made by the store, with the vectors already in `head`."""
+    def __init__(
+        self,
+        info: CollectionInfo,
+        place: Place,
+        head: Head,
+        shared: Shared,
+        family: Family | None = None,
+    ) -> None:
+        """Made by the store, with the vectors already in `head`; `family` unless it is the first of one."""
         self._first_info = info
         self._place = place
         self._head = head
@@ -38,6 +54,13 @@ class CollectionReader:
         self.aliases = info.aliases  # the store keeps them up to date
         self.work = IndexWork(settings=info.index_settings)
         self._gone: CollectionNotFound | StoreClosed | None = None
+        self._backlog: list[tuple[I64, F32, Sequence[int], int]] | None = None  # a list while it is loaded
+        self._loaded_to = 0
+        self._n_late = 0
+        self._family = family or Family()
+        if family is None:
+            self._family.handles.add(self)
+            self._family.current = self
 
     @property
     def info(self) -> CollectionInfo:
@@ -54,6 +77,7 @@ class CollectionReader:
             payload_indexes=self._payload_indexes,
             aliases=self.aliases,
             index_settings=self.work.settings,
+            other_space_id=self._family.other_space_id(first.space_id),
         )
 
     @property
@@ -83,7 +107,11 @@ class CollectionReader:
         self._check_here()
         keys = [key_of(point_id, i) for i, point_id in enumerate(ids)]
         with self._readers.snapshot() as connection:
-            return rows.by_keys(connection, self._place, keys, with_vectors)
+            try:
+                return rows.by_keys(connection, self._place, keys, with_vectors)
+            except StoreCorrupt:
+                rows.check_current(connection, self._place)  # of its former space not every vector is there
+                raise
 
     def scroll(
         self,
@@ -167,18 +195,25 @@ class CollectionReader:
 
         Raises:
             InvalidQuery: the sample is out of range.
+            SpaceChanged: the handle is of a former space.
         """
         self._check_here()
         check_number("sample", n_sample, 0)
         with self._searcher.state() as state:
+            rows.check_current(state.connection, self._place)
             report = verify(state.connection, self._place, state.view, self._scanner, n_sample)
         self._check_here()  # of a collection that is gone the rows go bit by bit
         return report
 
     def write_snapshot(self, folder: Path) -> SnapshotInfo:
-        """Write the collection, as it is now, to a file in a folder; for the store."""
+        """Write the collection, as it is now, to a file in a folder; for the store.
+
+        Raises:
+            SpaceChanged: the handle is of a former space.
+        """
         self._check_here()
         with self._searcher.state() as state:
+            rows.check_current(state.connection, self._place)
             info = replace(self.info, last_seq=state.last_seq)
             return write_snapshot(folder, state.connection, self._place, info)
 
@@ -212,6 +247,25 @@ class CollectionReader:
     def leave(self, why: CollectionNotFound | StoreClosed) -> None:
         """Make every later call of this handle raise `why`; for the store."""
         self._gone = why
+
+    def _take(self, seqs: I64, vectors: F32, dead: Sequence[int], last_seq: int) -> None:
+        """Show a committed write to later reads; for the family, in the writer's thread.
+
+        Args:
+            seqs: (N,) ascending, of the rows that have a vector in this space.
+            vectors: (N, D) of them.
+            dead: seqs that died.
+            last_seq: of the collection.
+        """
+        if self._backlog is not None:
+            self._backlog.append((seqs, vectors, dead, last_seq))
+            return
+        if self._family.upgrade is not None:  # the view may lack what died, or have what is told again
+            fresh = seqs > self._loaded_to
+            seqs, vectors = seqs[fresh], vectors[fresh]
+            dead = self._head.view.alive_among(np.sort(np.array(dead, np.int64))).tolist()
+        self._head.publish(seqs, vectors, dead)
+        self._last_seq = max(last_seq, self._last_seq)
 
     def _check_here(self) -> None:
         if self._gone is not None:

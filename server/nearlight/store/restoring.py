@@ -9,7 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nearlight.store.creating import check_free, forget_collection, insert_collection
+from nearlight.store.creating import (
+    KEEPS_ORIGINALS,
+    check_free,
+    forget_collection,
+    insert_collection,
+    keep_setting,
+)
 from nearlight.store.filters.indexes import create_index
 from nearlight.store.points import PayloadIndex, PayloadKind
 from nearlight.store.rows import Place, keep_last_seq
@@ -78,7 +84,7 @@ class Restoration:
 
     def _insert(self, transaction: Transaction) -> Place:
         info = self._info
-        return insert_collection(
+        place = insert_collection(
             transaction.connection,
             f"{HIDDEN}restoring-{secrets.token_hex(8)}",
             info.space_id,
@@ -86,6 +92,9 @@ class Restoration:
             payload_text(info.metadata),
             self.created_unix_ms,
         )
+        if info.keeps_originals:
+            keep_setting(transaction.connection, place.collection_id, KEEPS_ORIGINALS, True)
+        return place
 
     def _write(self, block: Sequence[SnapshotRow]) -> None:
         vectors = np.stack([row.vector for row in block])  # (N, D)

@@ -9,7 +9,7 @@ from itertools import islice, repeat
 
 import numpy as np
 
-from nearlight.store.errors import StoreCorrupt
+from nearlight.store.errors import SpaceChanged, StoreCorrupt
 from nearlight.store.filters.conditions import Filter
 from nearlight.store.filters.indexes import drop_index, payload_indexes
 from nearlight.store.filters.matching import Row, matching_rows
@@ -75,7 +75,12 @@ class Written:
 
 
 def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
-    """Write points under new seqs; a point that had the same id dies."""
+    """Write points under new seqs; a point that had the same id dies.
+
+    Raises:
+        SpaceChanged: the collection is of another space now. Nothing is kept of the request.
+    """
+    check_current(transaction.connection, place)
     run_many = transaction.connection.executemany
     dead = seqs_of(transaction.connection, place, batch.keys)
     seqs = transaction.new_seqs(len(batch.keys))
@@ -118,15 +123,30 @@ def keep_last_seq(connection: sqlite3.Connection, place: Place, seq: int) -> Non
     connection.execute(statement, (seq, place.collection_id))
 
 
+def last_seq_of(connection: sqlite3.Connection, place: Place) -> int:
+    """The seq of a collection's last write."""
+    statement = "SELECT last_seq FROM collections WHERE collection_id = ?"
+    row = connection.execute(statement, (place.collection_id,)).fetchone()
+    return int(row[0]) if row else 0
+
+
 def load(connection: sqlite3.Connection, place: Place) -> Iterator[tuple[I64, F32]]:
     """All vectors of a collection in ascending seq, in blocks of (N,) seqs and (N, D) vectors.
 
     Raises:
         StoreCorrupt: a vector is missing, of the wrong size, or not what was written.
     """
-    cursor = connection.execute(_LOAD, (place.space_no, place.collection_id))
+    return checked_blocks(connection.execute(_LOAD, (place.space_no, place.collection_id)), place.dim)
+
+
+def checked_blocks(cursor: sqlite3.Cursor, dim: int) -> Iterator[tuple[I64, F32]]:
+    """Rows of (seq, vector, checksum) in blocks of (N,) seqs and (N, D) vectors.
+
+    Raises:
+        StoreCorrupt: a vector is missing, of the wrong size, or not what was written.
+    """
     while block := cursor.fetchmany(_LOAD_ROWS):
-        yield _vectors_of(block, place)
+        yield _vectors_of(block, dim)
 
 
 def load_in_steps(
@@ -138,15 +158,15 @@ def load_in_steps(
         _PAGE, (place.space_no, place.collection_id, after, up_to_seq, n_rows)
     ).fetchall():
         after = block[-1][0]
-        yield _vectors_of(block, place)
+        yield _vectors_of(block, place.dim)
 
 
-def _vectors_of(block: Sequence[tuple[int, bytes | None, int]], place: Place) -> tuple[I64, F32]:
+def _vectors_of(block: Sequence[tuple[int, bytes | None, int]], dim: int) -> tuple[I64, F32]:
     seqs, blobs, checksums = zip(*block, strict=True)
     for seq, blob in zip(seqs, blobs, strict=True):
-        if blob is None or len(blob) != 4 * place.dim:
-            raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
-    vectors = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), place.dim)
+        if blob is None or len(blob) != 4 * dim:
+            raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * dim} bytes")
+    vectors = np.frombuffer(b"".join(blobs), "<f4").reshape(len(blobs), dim)
     damaged = vector_checksums(vectors) != np.array(checksums, np.int64)
     if damaged.any():
         raise StoreCorrupt(f"the vector of seq {seqs[int(damaged.argmax())]} is not what was written")
@@ -160,7 +180,18 @@ def existing_vectors(connection: sqlite3.Connection, place: Place, seqs: I64) ->
     ).fetchall()
     if not found:
         return np.empty(0, np.int64), np.empty((0, place.dim), np.float32)
-    return _vectors_of(found, place)
+    return _vectors_of(found, place.dim)
+
+
+def check_current(connection: sqlite3.Connection, place: Place) -> None:
+    """Check that a collection is still of the space of a place.
+
+    Raises:
+        SpaceChanged: it is not.
+    """
+    statement = "SELECT space_no FROM collections WHERE collection_id = ?"
+    if connection.execute(statement, (place.collection_id,)).fetchone() != (place.space_no,):
+        raise SpaceChanged("the collection changed its model while the call was under way; try again")
 
 
 def by_keys(
@@ -224,7 +255,7 @@ def reclaim_step(connection: sqlite3.Connection) -> bool:
         drop_index(connection, gone[0], index.path)
     seqs = run("SELECT seq FROM points WHERE collection_id = ? LIMIT ?", (gone[0], _RECLAIM_ROWS)).fetchall()
     if seqs:
-        _remove(connection, [seq for (seq,) in seqs])
+        remove(connection, [seq for (seq,) in seqs])
     else:
         for table in ("aliases", "dead", "index_files", "payload_indexes", "jobs", "collections"):
             run(f"DELETE FROM {table} WHERE collection_id = ?", gone)  # noqa: S608 - the names are those above
@@ -233,14 +264,14 @@ def reclaim_step(connection: sqlite3.Connection) -> bool:
 
 def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:
     if dead:
-        _remove(transaction.connection, dead)
+        remove(transaction.connection, dead)
         transaction.connection.executemany(
             "INSERT INTO dead (seq, collection_id, dead_seq) VALUES (?, ?, ?)",
             zip(dead, repeat(place.collection_id), repeat(dead_seq)),
         )
 
 
-def _remove(connection: sqlite3.Connection, seqs: list[int]) -> None:
+def remove(connection: sqlite3.Connection, seqs: list[int]) -> None:
     """Remove points with their vectors in every space."""
     array = json.dumps(seqs)
     connection.execute(_REMOVE_VECTORS, (array,))

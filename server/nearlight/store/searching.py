@@ -93,6 +93,7 @@ class Searcher:
         self._check_here = check_here
         self._matches = Matches(place)
         self._narrowed = Narrowed()
+        self.is_partial = False  # the view may lack points: it is not, or was not, of the collection's space
 
     def answer(self, search: Search, filter: Filter | None, with_payload: bool) -> Answer:
         """What a search finds among the points that pass, which are counted first."""
@@ -103,7 +104,7 @@ class Searcher:
             return Answer(hits, view.n_alive, search.how, last_seq)
         with ExitStack() as held:
             state = self._state(held)
-            seqs = self._matches.of(state, filter)
+            seqs = self._among(state, filter)
             view = self._narrowed.of(state.view, filter, seqs)
             hits = self._search_state(state, view, search, with_payload)
             self._sampler.offer(search, state.view.n_alive, hits)
@@ -129,7 +130,7 @@ class Searcher:
         """
         with ExitStack() as held:
             state = self._state(held)
-            seqs = self._matches.of(state, filter)
+            seqs = self._among(state, filter)
             return self._search_state(state, _only(state.view, seqs), scan, with_payload), len(seqs)
 
     def search_groups(
@@ -148,7 +149,7 @@ class Searcher:
             state = self._state(held)
 
             def best(limit: int, passing: Filter) -> list[Hit]:
-                view = _only(state.view, self._matches.of(state, passing))
+                view = _only(state.view, self._among(state, passing))
                 return self._search_state(state, view, scan_for(limit), True)[0]
 
             return grouped(best, among, path, n_groups, group_size)
@@ -169,6 +170,11 @@ class Searcher:
         with self._writer.publishing:
             connection = held.enter_context(self._readers.snapshot())
             return State(connection, *self._current())
+
+    def _among(self, state: State, filter: Filter) -> I64:
+        """The seqs in the view that pass, ascending."""
+        seqs = self._matches.of(state, filter)
+        return state.view.alive_among(seqs) if self.is_partial else seqs
 
     def _search_state(self, state: State, view: ReadView, scan: Scan, with_payload: bool) -> list[list[Hit]]:
         hits = self._hits(state.connection, scan(view), with_payload)

@@ -121,5 +121,6 @@ class Snapshots:
             info.metadata,
             restoration.last_seq,
             restoration.payload_indexes,
+            keeps_originals=info.keeps_originals,
         )
         return Collection(known, restoration.place, restoration.head, self._shared)

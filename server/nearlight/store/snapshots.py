@@ -72,6 +72,7 @@ class SnapshotInfo:
         created_unix_ms: when it was begun, milliseconds since 1970 UTC.
         n_bytes: size of its file.
         sha256: of its file, hexadecimal.
+        keeps_originals: whether the collection keeps images and texts.
     """
 
     name: str
@@ -85,6 +86,7 @@ class SnapshotInfo:
     created_unix_ms: int
     n_bytes: int
     sha256: str
+    keeps_originals: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,6 +136,7 @@ def write_snapshot(
             created_unix_ms=now,
             n_bytes=unfinished.stat().st_size,
             sha256=_sha256_of(unfinished),
+            keeps_originals=info.keeps_originals,
         )
         unfinished.rename(file)
         unfinished.write_text(json.dumps({"format": FORMAT, **asdict(made)}, indent=1), "utf-8")

@@ -15,7 +15,14 @@ from nearlight.store import rows
 from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
 from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
-from nearlight.store.creating import check_collection, check_free, forget_collection, insert_collection
+from nearlight.store.creating import (
+    KEEPS_ORIGINALS,
+    check_collection,
+    check_free,
+    forget_collection,
+    insert_collection,
+    keep_setting,
+)
 from nearlight.store.errors import (
     CollectionNotFound,
     StoreClosed,
@@ -40,6 +47,9 @@ from nearlight.store.schema import DATABASE_FILE, open_database
 from nearlight.store.searching import Shared
 from nearlight.store.snapshot_keeper import Snapshots
 from nearlight.store.snapshots import FOLDER as SNAPSHOT_FOLDER
+from nearlight.store.upgrade_cleaning import clean_step
+from nearlight.store.upgrade_job import load_upgrade
+from nearlight.store.upgrades import Upgrades
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
 
@@ -59,7 +69,7 @@ class Store:
         """Made by `open`, which loads the collections next."""
         self._lock = lock
         self._readers = Readers(path)
-        self._writer = Writer(connection, rows.reclaim_step)
+        self._writer = Writer(connection, clean_step)
         self._scanner = Scanner(n_threads)
         self.sampler = RecallSampler(self._scanner)
         self._shared = Shared(self._writer, self._readers, self._scanner, self.sampler)
@@ -70,6 +80,7 @@ class Store:
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
         self._closed = False
         self.indexes = IndexKeeper(path.parent / INDEX_FOLDER, self._writer, self._handles)
+        self.upgrades = Upgrades(self._shared, self.collection, self._adopt)
         self.snapshots = Snapshots(path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt)
 
     @classmethod
@@ -121,7 +132,7 @@ class Store:
         self.indexes.close()
         self._writer.close()
         for collection in collections:
-            collection.leave(StoreClosed("the store was closed"))
+            collection._family.leave(StoreClosed("the store was closed"))
         self.sampler.close()
         self._scanner.close()
         self._readers.close()
@@ -143,8 +154,9 @@ class Store:
         dim: int,
         metadata: Mapping[str, Any] | None = None,
         index: IndexSettings = _CHOSEN,
+        keeps_originals: bool = False,
     ) -> Collection:
-        """Make an empty collection, bound to one embedding space for good.
+        """Make an empty collection, bound to one embedding space until it is upgraded to another.
 
         Args:
             name: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with a dot.
@@ -152,6 +164,7 @@ class Store:
             dim: length of its vectors, 1 to 16384.
             metadata: a JSON object that is kept with it, at most 1 MiB.
             index: how it is indexed; by default the store chooses by size.
+            keeps_originals: keep the images and texts that its points are embedded from.
 
         Raises:
             InvalidCollection: an argument is refused.
@@ -167,10 +180,13 @@ class Store:
             check_free(transaction.connection, name)
             place = insert_collection(transaction.connection, name, space_id, dim, text, now)
             store_settings(transaction.connection, place.collection_id, index)
+            if keeps_originals:
+                keep_setting(transaction.connection, place.collection_id, KEEPS_ORIGINALS, True)
             return place
 
         def publish(place: Place) -> None:
             info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0, index_settings=index)
+            info = replace(info, keeps_originals=keeps_originals)
             self._adopt(name, Collection(info, place, Head(dim), self._shared))
 
         place = self._writer.run(write, publish)
@@ -223,7 +239,7 @@ class Store:
             with self._changing:
                 del self._collections[name]
                 self._aliases = {alias: one for alias, one in self._aliases.items() if one != name}
-            handle.leave(CollectionNotFound(f"collection {name!r} was deleted"))
+            handle._family.leave(CollectionNotFound(f"collection {name!r} was deleted"))
             self.indexes.forget(handle)
 
         self._writer.run(write, publish)
@@ -301,11 +317,16 @@ class Store:
                     info = CollectionInfo(
                         name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
                     )
-                    info = replace(info, payload_indexes=payload_indexes(connection, collection_id))
-                    info = replace(info, index_settings=IndexSettings.from_json(config))
-                    self._collections[name] = Collection(info, place, head, self._shared)
+                    info = replace(
+                        info,
+                        payload_indexes=payload_indexes(connection, collection_id),
+                        index_settings=IndexSettings.from_json(config),
+                        keeps_originals=bool(json.loads(config).get(KEEPS_ORIGINALS)),
+                    )
+                    handle = self._collections[name] = Collection(info, place, head, self._shared)
+                    handle._family.upgrade = load_upgrade(connection, collection_id)
                     if file is not None:
-                        self.indexes.open(self._collections[name], file)
+                        self.indexes.open(handle, file)
                 self._publish_aliases(load_aliases(connection))
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error

@@ -29,6 +29,7 @@ class Batch:
         checksums: N checksums of key and payload.
         vectors: (N, D) unit length.
         vector_checksums: (N,) of the rows of `vectors`.
+        points: the N points as they were given.
     """
 
     keys: list[Key]
@@ -36,6 +37,7 @@ class Batch:
     checksums: list[int]
     vectors: F32
     vector_checksums: I64
+    points: list[Point]
 
 
 def validate_point(point: Point, dim: int, index: int | None = None) -> None:
@@ -70,7 +72,7 @@ def prepare(points: Sequence[Point], dim: int) -> Batch:
     keys = [all_keys[i] for i in kept]
     payloads = [texts[i] for i in kept]
     checksums = [row_checksum(key, text) for key, text in zip(keys, payloads, strict=True)]
-    return Batch(keys, payloads, checksums, vectors, vector_checksums(vectors))
+    return Batch(keys, payloads, checksums, vectors, vector_checksums(vectors), [points[i] for i in kept])
 
 
 def payload_text(payload: Mapping[str, Any], index: int | None = None) -> str:

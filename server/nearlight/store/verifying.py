@@ -83,7 +83,7 @@ def verify(
         seqs = np.array([row[0] for row in block], np.int64)  # (M,)
         seen.append(seqs)
         in_index = np.isin(seqs, in_view, assume_unique=True)  # (M,)
-        vectors = _vectors_of(view, seqs[in_index])  # (K, D)
+        vectors = vectors_of(view, seqs[in_index])  # (K, D)
         by_seq = dict(zip(seqs[in_index].tolist(), vectors, strict=True))
         for row in block:
             _check_row(report, row, by_seq, place.dim)
@@ -146,14 +146,14 @@ def _check_self_recall(
     for at in range(0, len(sample), _BLOCK_ROWS):
         some = sample[at : at + _BLOCK_ROWS]
         for seq, found in zip(
-            some.tolist(), scanner.search(view, _vectors_of(view, some), Span(_NEIGHBOURS)), strict=True
+            some.tolist(), scanner.search(view, vectors_of(view, some), Span(_NEIGHBOURS)), strict=True
         ):
             is_crowded = len(found.scores) == _NEIGHBOURS and found.scores[-1] >= 1 - _SAME
             if seq not in found.seqs and not is_crowded:
                 report.add("not_found_by_itself", f"a search with the vector of seq {seq} does not find it")
 
 
-def _vectors_of(view: ReadView, seqs: I64) -> F32:
+def vectors_of(view: ReadView, seqs: I64) -> F32:
     """The vectors (N, D) of live rows, by ascending seq."""
     kept = view.only(seqs).chunks if len(seqs) else ()
     parts = [chunk.vectors[chunk.live_rows()] for chunk in kept]

@@ -116,6 +116,18 @@ class ReadView:
         last = self.sealed.generation.up_to_seq
         return ReadView(tuple(chunk for chunk in self.chunks if chunk.seqs[0] > last), self.dim)
 
+    def alive_among(self, seqs: I64) -> I64:
+        """Those of these seqs (N,), ascending, that are alive in this view."""
+        bounds = _bounds(self.chunks, seqs)
+        kept = [seqs[:0]]
+        for chunk, start, stop in zip(self.chunks, bounds[:-1], bounds[1:], strict=False):
+            some = seqs[start:stop]
+            rows = np.searchsorted(chunk.seqs[: chunk.n_rows], some)
+            inside = rows < chunk.n_rows
+            some, rows = some[inside], rows[inside].astype(np.int64)
+            kept.append(some[(chunk.seqs[rows] == some) & chunk.is_alive(rows)])
+        return np.concatenate(kept)
+
     def only(self, seqs: I64) -> "ReadView":
         """The view that holds nothing but these rows, without a generation; no vector is copied.
 

@@ -12,7 +12,9 @@ from tests.store.generations.conftest import DIM, Fill, clustered, index_files, 
 EXACT = SearchParams(exact=True)
 
 
-def hits_of(collection: Collection, queries: object, params: SearchParams) -> list[list[tuple[object, float]]]:
+def hits_of(
+    collection: Collection, queries: object, params: SearchParams
+) -> list[list[tuple[object, float]]]:
     answer = collection.answer(queries, limit=10, params=params)  # type: ignore[arg-type]
     return [[(hit.id, hit.score) for hit in hits] for hits in answer.hits]
 
@@ -38,7 +40,12 @@ def test_an_index_is_built_and_found_again(tmp_path: Path, kind: str) -> None:
         assert status.estimated_recall >= 0.95
         assert recall(collection) >= 0.95
         how = collection.answer(vectors[:1], limit=10).how
-        assert (how.exact, how.index_kind, how.generation, how.head_points) == (False, kind, status.generation, 0)
+        assert (how.exact, how.index_kind, how.generation, how.head_points) == (
+            False,
+            kind,
+            status.generation,
+            0,
+        )
         assert (how.hnsw_ef > 0, how.ivf_nprobe > 0) == (kind == "hnsw", kind == "ivf")
         collection.upsert([Point("new", vectors[0], {})])
         collection.delete([0, 1])

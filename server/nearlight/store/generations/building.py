@@ -179,9 +179,7 @@ def _empty_index(plan: BuildPlan, kind: Literal["hnsw", "ivf"]) -> faiss.Index:
         graph = faiss.IndexHNSWSQ(plan.dim, codes, plan.hnsw_m, metric)
         graph.hnsw.efConstruction = plan.hnsw_ef_construction  # of an index that nobody searches yet
         return graph
-    lists = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(plan.dim), plan.dim, plan.n_lists, codes, metric
-    )
+    lists = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(plan.dim), plan.dim, plan.n_lists, codes, metric)
     lists.cp.spherical = True
     lists.cp.seed = 1
     return lists

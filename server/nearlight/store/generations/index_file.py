@@ -132,5 +132,3 @@ class _Sink:
             self.error = error
             raise
         self.digest.update(content)
-
-

@@ -203,7 +203,9 @@ class IndexKeeper:
             return False
         plan = self._plan(collection)
         if sealed is None or plan is None:
-            return (sealed is None) != (plan is None) and not (plan is None and self._is_worth_keeping(collection))
+            return (sealed is None) != (plan is None) and not (
+                plan is None and self._is_worth_keeping(collection)
+            )
         head = view.beside_sealed
         n_rows = sealed.generation.n_rows
         return (
@@ -274,9 +276,7 @@ class IndexKeeper:
         np.save(path, texts)
         return str(path)
 
-    def _publish(
-        self, collection: Indexed, order: BuildOrder, built: Built, settings: IndexSettings
-    ) -> None:
+    def _publish(self, collection: Indexed, order: BuildOrder, built: Built, settings: IndexSettings) -> None:
         """Name, sync, commit, swap; on any failure the collection is as it was before."""
         sha256 = bytes.fromhex(built.sha256)
         number = self._writer.run(lambda one: next_generation(one.connection), lambda _: None)

@@ -105,7 +105,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def name_file(
-    transaction: Transaction, order: BuildOrder, built: Built, path: Path, settings: IndexSettings, number: int
+    transaction: Transaction,
+    order: BuildOrder,
+    built: Built,
+    path: Path,
+    settings: IndexSettings,
+    number: int,
 ) -> None:
     """Let the database name a file, in place of those that it named of the collection before."""
     place = order.place
@@ -132,7 +137,8 @@ def name_file(
 def forget_files(connection: sqlite3.Connection, place: Place) -> None:
     """Name no file of a collection's vectors any more."""
     connection.execute(
-        "DELETE FROM index_files WHERE collection_id = ? AND space_no = ?", (place.collection_id, place.space_no)
+        "DELETE FROM index_files WHERE collection_id = ? AND space_no = ?",
+        (place.collection_id, place.space_no),
     )
 
 
@@ -173,5 +179,3 @@ def open_generation(folder: Path, file: IndexFile, head: Head) -> None:
         _log.warning("an index is put aside, search is exact until another is built: %s", error)
         quarantine(path)
         raise IndexFileBad(str(error)) from error
-
-

@@ -8,7 +8,6 @@ A filter is planned by the rows that it leaves, which are counted: few of them a
 index skips the others, and searches as much wider as the filter is narrow.
 """
 
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -191,9 +190,7 @@ def _widened(sealed: SealedView) -> float:
     return min(_MOST_WIDENING, sealed.generation.n_rows / max(1, sealed.n_alive))
 
 
-def _best(
-    view: ReadView, scores: F32, seqs: I64, span: Span, wanted: int, with_vectors: bool
-) -> list[Found]:
+def _best(view: ReadView, scores: F32, seqs: I64, span: Span, wanted: int, with_vectors: bool) -> list[Found]:
     """The rows of the span among candidates (Q, K), ordered by score, then by seq."""
     by_seq = np.argsort(seqs, axis=1)
     scores, seqs = np.take_along_axis(scores, by_seq, axis=1), np.take_along_axis(seqs, by_seq, axis=1)
@@ -221,5 +218,3 @@ def vectors_of(view: ReadView, seqs: I64) -> F32:
         chunk, some = view.chunks[i], chunks == i
         vectors[some] = chunk.vectors[np.searchsorted(chunk.seqs[: chunk.n_rows], seqs[some])]
     return vectors
-
-
