@@ -122,7 +122,7 @@ def errors_in(message: Any) -> Iterator[int]:
     if message.DESCRIPTOR.name in ("ItemError", "BatchError"):
         yield message.code
     for field, value in message.ListFields():
-        if field.message_type is not None:
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for part in value if field.is_repeated else [value]:
                 yield from errors_in(part)
 
