@@ -1,6 +1,8 @@
 """Whatever bytes come in at whatever call: a status that blames the request, and a server that goes on."""
 
+import importlib
 import itertools
+import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,25 +11,27 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nearlight.v1 import (
-    collection_pb2,
-    embedding_pb2,
-    maintenance_pb2,
-    model_pb2,
-    point_pb2,
-    query_pb2,
-)
+import nearlight.v1
+from nearlight.v1 import collection_pb2, embedding_pb2, model_pb2, point_pb2
 
-FILES = (collection_pb2, embedding_pb2, maintenance_pb2, model_pb2, point_pb2, query_pb2)
-METHODS = [
-    method
-    for file in FILES
-    for service in file.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
+# Whatever is on the wire, so that no new call can be forgotten.
+FILES = [
+    importlib.import_module(f"nearlight.v1.{module.name}").DESCRIPTOR
+    for module in pkgutil.iter_modules(nearlight.v1.__path__)
+    if module.name.endswith("_pb2")
 ]
+SERVICES = [
+    *(service for file in FILES for service in file.services_by_name.values()),
+    health_pb2.DESCRIPTOR.services_by_name["Health"],
+    reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"],
+]
+ENDLESS = {"grpc.health.v1.Health.Watch"}
+METHODS = [method for service in SERVICES for method in service.methods if method.full_name not in ENDLESS]
 CALM = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -118,7 +122,7 @@ def errors_in(message: Any) -> Iterator[int]:
     if message.DESCRIPTOR.name in ("ItemError", "BatchError"):
         yield message.code
     for field, value in message.ListFields():
-        if field.message_type is not None:
+        if field.message_type is not None and not field.message_type.GetOptions().map_entry:
             for part in value if field.is_repeated else [value]:
                 yield from errors_in(part)
 
@@ -139,10 +143,30 @@ def well_afterwards(stubs: Any) -> Iterator[None]:
     stubs.collections.CreateCollection(collection_pb2.CreateCollectionRequest(name="c"))
     points = [point_pb2.PointInput(id={"num": number}, vector={"data": VECTOR}) for number in (0, 1, 7)]
     stubs.points.Upsert(point_pb2.UpsertRequest(collection="c", points=points))
-    request = embedding_pb2.EmbedRequest(inputs=[{"text": "dog"}], cache={"skip_read": True})
+    # Chance may unload a model that no alias holds, or make another one the default.
+    keep = model_pb2.UpdateModelAliasesRequest(aliases={"kept-here": "tiny"})
+    stubs.models.UpdateModelAliases(keep)
+    request = embedding_pb2.EmbedRequest(
+        model="kept-here", inputs=[{"text": "dog"}], cache={"skip_read": True}
+    )
     before = stubs.embedding.Embed(request).vectors
     yield
     assert stubs.embedding.Embed(request).vectors == before
+
+
+def test_no_call_of_the_server_is_left_out(stubs: Any) -> None:
+    ask = reflection_pb2.ServerReflectionRequest(list_services="")
+    stub = reflection_pb2_grpc.ServerReflectionStub(stubs.channel)
+    [reply] = stub.ServerReflectionInfo(iter([ask]))
+    served = {service.name for service in reply.list_services_response.service}
+    assert served == {service.full_name for service in SERVICES}
+    assert {method.containing_service.full_name for method in METHODS} == served
+
+
+def test_a_broken_message_to_watch_health_is_refused(stubs: Any) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stubs.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"\xff"))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.full_name.removeprefix("nearlight.v1."))
