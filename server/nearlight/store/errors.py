@@ -21,6 +21,8 @@ StoreError
 ├── StoreCorrupt            the database is damaged or is not ours
 │   └── StoreTooNew         a newer Nearlight wrote it
 ├── StoreFull               no room on the disk; nothing of the call was stored
+├── EngineUnavailable       the engine behind the store does not answer
+├── NotOnThisEngine         the embedded store can do it, the engine in use cannot
 └── StoreClosed
 ```
 """
@@ -129,6 +131,14 @@ class StoreTooNew(StoreCorrupt):
 
 class StoreFull(StoreError):
     """The disk (or the database's page limit) is full; nothing of the call was stored."""
+
+
+class EngineUnavailable(StoreError):
+    """The engine behind the store cannot be reached, or did not answer in time; writes may have happened."""
+
+
+class NotOnThisEngine(StoreError):
+    """The embedded store can do it; the engine in use cannot, or not at this size."""
 
 
 class StoreClosed(StoreError):
