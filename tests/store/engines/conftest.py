@@ -25,7 +25,7 @@ def qdrant(folder: Path) -> EngineStore:
     pytest.importorskip("qdrant_client", reason="qdrant-client is not installed: pip install nearlight[qdrant]")
     from nearlight.store.engines.qdrant import Qdrant
 
-    engine = Qdrant(str(folder / "qdrant"))
+    engine = Qdrant(":memory:")
     return EngineStore(engine, Store.open(folder / "data"), refresh_seconds=LONG_S)
 
 
