@@ -35,6 +35,8 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     # Without RetryInfo: a client must not retry it as it would an overload.
     store.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     store.StoreClosed: grpc.StatusCode.UNAVAILABLE,
+    store.EngineUnavailable: grpc.StatusCode.UNAVAILABLE,
+    store.NotOnThisEngine: grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 

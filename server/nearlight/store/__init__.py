@@ -8,6 +8,7 @@ from nearlight.store.collection import Collection as Collection
 from nearlight.store.errors import AliasNotFound as AliasNotFound
 from nearlight.store.errors import CollectionExists as CollectionExists
 from nearlight.store.errors import CollectionNotFound as CollectionNotFound
+from nearlight.store.errors import EngineUnavailable as EngineUnavailable
 from nearlight.store.errors import InvalidCollection as InvalidCollection
 from nearlight.store.errors import InvalidInput as InvalidInput
 from nearlight.store.errors import InvalidLabelSet as InvalidLabelSet
@@ -15,6 +16,7 @@ from nearlight.store.errors import InvalidPoint as InvalidPoint
 from nearlight.store.errors import InvalidQuery as InvalidQuery
 from nearlight.store.errors import LabelSetExists as LabelSetExists
 from nearlight.store.errors import LabelSetNotFound as LabelSetNotFound
+from nearlight.store.errors import NotOnThisEngine as NotOnThisEngine
 from nearlight.store.errors import PayloadIndexExists as PayloadIndexExists
 from nearlight.store.errors import PayloadIndexNotFound as PayloadIndexNotFound
 from nearlight.store.errors import SnapshotDamaged as SnapshotDamaged
@@ -64,5 +66,8 @@ from nearlight.store.upgrades import Target as Target
 from nearlight.store.upgrades import Upgrades as Upgrades
 from nearlight.store.validation import payload_from_json as payload_from_json
 from nearlight.store.validation import validate_point as validate_point
+from nearlight.store.vector_store import Queries as Queries
+from nearlight.store.vector_store import VectorCollection as VectorCollection
+from nearlight.store.vector_store import VectorStore as VectorStore
 from nearlight.store.verifying import Problem as Problem
 from nearlight.store.verifying import Verification as Verification

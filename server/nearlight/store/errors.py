@@ -26,6 +26,8 @@ StoreError
 ├── IndexFileBad            an index file is not what was written; never leaves the store: exact search serves
 ├── IndexBuildFailed        an index was not built; never leaves the store either
 ├── StoreFull               no room on the disk; nothing of the call was stored
+├── EngineUnavailable       the engine behind the store does not answer
+├── NotOnThisEngine         the embedded store can do it, the engine in use cannot
 └── StoreClosed
 ```
 """
@@ -154,6 +156,14 @@ class IndexBuildFailed(StoreError):
 
 class StoreFull(StoreError):
     """The disk (or the database's page limit) is full; nothing of the call was stored."""
+
+
+class EngineUnavailable(StoreError):
+    """The engine behind the store cannot be reached, or did not answer in time; writes may have happened."""
+
+
+class NotOnThisEngine(StoreError):
+    """The embedded store can do it; the engine in use cannot, or not at this size."""
 
 
 class StoreClosed(StoreError):

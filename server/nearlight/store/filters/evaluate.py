@@ -96,10 +96,10 @@ def value_passes(test: ValueTest, value: object) -> bool:
             moment = instant_us(value) if isinstance(value, str) else None
             return moment is not None and _is_within(test, moment)
         case GeoRadius(center, radius_m):
-            place = _place_of(value)
+            place = place_of(value)
             return place is not None and distance_m(center, place) <= radius_m
         case GeoBox():
-            place = _place_of(value)
+            place = place_of(value)
             return place is not None and is_in_box(test, place)
 
 
@@ -141,7 +141,7 @@ def _is_within(bounds: Bounds, value: Any) -> bool:
     )
 
 
-def _place_of(value: object) -> GeoPoint | None:
+def place_of(value: object) -> GeoPoint | None:
     """The place an object says, None where it says none on Earth."""
     if not isinstance(value, Mapping):
         return None
