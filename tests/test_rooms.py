@@ -28,6 +28,7 @@ FORBIDDEN_MODULES = {
     "nearlight.store": ["torch", "onnxruntime", "grpc", "PIL"],
     "nearlight.server.serving": ["torch", "onnx", "open_clip", "opentelemetry.sdk", "matplotlib"],
     "nearlight.training.commands": ["torch", "open_clip", "onnxruntime"],
+    "nearlight.training.experiment_commands": ["torch", "open_clip", "onnxruntime"],
     "nearlight.export.command": ["torch", "onnxruntime"],
     "nearlight.server.command": ["onnxruntime", "faiss", "torch"],
 }

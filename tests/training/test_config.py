@@ -65,3 +65,12 @@ def test_a_resumed_run_keeps_what_its_past_depends_on(tmp_path: Path) -> None:
         resumed_config(tmp_path, (None, None, None), ["batch_size=8"])
     with pytest.raises(ConfigError, match="takes data and configuration from the run"):
         resumed_config(tmp_path, (["b"], None, None), [])
+
+
+def test_a_named_augmentation_sets_the_operations_of_all_views() -> None:
+    config = load_config(None, {}, ["augmentation=autoaugment", "views.0.grey=0.3"], "simclr")
+    (view,) = config.views
+    assert (view.policy, view.jitter, view.grey, view.crop_scale) == ("autoaugment", 0, 0.3, (0.08, 1.0))
+    assert [v.warp for v in load_config(None, {}, ["augmentation=simaugment"], "dino").views] == [0.5] * 3
+    with pytest.raises(ConfigError, match="augmentation = 'rain'"):
+        load_config(None, {}, ["augmentation=rain"], "simclr")

@@ -75,7 +75,7 @@ def _command_of(method: str) -> Callable[..., None]:
         from nearlight.training.errors import ConfigError, TrainingError
 
         try:
-            settings = [*_settings(method, context.args), *(assignments or [])]
+            settings = [*read_settings(method, context.args), *(assignments or [])]
             if out is None and not plan:
                 raise ConfigError("give --out FOLDER: the run folder to write")
             finished = _train(method, out or Path("run"), data, val, config, settings, resume, plan)
@@ -88,7 +88,7 @@ def _command_of(method: str) -> Callable[..., None]:
     return command
 
 
-def _settings(method: str, extra: Sequence[str]) -> list[str]:
+def read_settings(method: str, extra: Sequence[str]) -> list[str]:
     """Returns `key=value` of options like `--batch-size 64` or `--temperature=0.2`."""
     from nearlight.training.config import RunConfig
     from nearlight.training.errors import ConfigError

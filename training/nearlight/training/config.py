@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from nearlight.training.defaults import AUGMENTATIONS
 from nearlight.training.errors import ConfigError
 from nearlight.training.sections import IMAGENET_MEAN as IMAGENET_MEAN
 from nearlight.training.sections import IMAGENET_STD as IMAGENET_STD
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 
 def load_config(
-    file: Path | None, overrides: Mapping[str, Any], assignments: Sequence[str], method: str | None = None
+    file: Path | None,
+    overrides: Mapping[str, Any],
+    assignments: Sequence[str],
+    method: str | None = None,
+    saved: bool = False,
 ) -> RunConfig:
     """Returns the configuration: method's recipe < file (TOML or JSON) < overrides < `key=value` assignments.
 
@@ -37,6 +42,7 @@ def load_config(
         assignments: `dotted.key=value`, the value as JSON or else as a bare string; a number between dots is
             a place in a list (`views.0.flip=0`).
         method: the id of a method; None takes the file's, or clip.
+        saved: the file is a run's own, whose views are as `augmentation` made them.
 
     Raises:
         ConfigError: an unreadable file, an unknown key (the nearest known one is named), a bad value, a file
@@ -50,11 +56,17 @@ def load_config(
     for key, value in overrides.items():
         if value is not None:
             _assign(tree, key, value)
+    pairs = []
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment!r} is not of the form key=value")
-        _assign(tree, key.strip(), _parse(text))
+        pairs.append((key.strip(), _parse(text)))
+    wanted = dict(pairs).get("augmentation", given.get("augmentation"))
+    if isinstance(wanted, str) and wanted in AUGMENTATIONS and not saved:
+        tree["views"] = [{**view, **AUGMENTATIONS[wanted]} for view in tree.get("views", ())]
+    for key, value in pairs:
+        _assign(tree, key, value)
     return check_config(tree)
 
 
@@ -94,7 +106,7 @@ def resumed_config(run: Path, given: Sequence[object], assignments: Sequence[str
     wrong = [a for a in assignments if a.partition("=")[0].strip() not in _MAY_CHANGE]
     if wrong:
         raise ConfigError(f"--set {wrong[0]}: a resumed run may change only {', '.join(_MAY_CHANGE)}")
-    return load_config(run / "config.json", {}, assignments)
+    return load_config(run / "config.json", {}, assignments, saved=True)
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:

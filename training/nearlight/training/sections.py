@@ -205,6 +205,10 @@ class RunConfig(Section):
     optimiser: OptimiserSection = OptimiserSection()
     encoder: EncoderSection = EncoderSection()
     """Used by methods of images alone; `model` and `augment` by those of images and texts."""
+    augmentation: (
+        Literal["crop", "simclr", "autoaugment", "randaugment", "simaugment", "stacked-randaugment"] | None
+    ) = None
+    """Sets the operations of all views; crops and flips stay, and single keys of `views` come after it."""
     views: tuple[ViewSection, ...] = ()
     options: dict[str, Any] = Field(default_factory=dict)
     """What the method itself can be told; `nearlight train METHOD --help` lists it."""

@@ -36,16 +36,12 @@ class SupCon(Method):
         """Weight of the loss of a linear classifier on the features, trained with the encoder; 0: none."""
         hidden: int = Field(512, ge=1)
         projection: int = Field(128, ge=2)
-        head_norm: bool = True
-        """Batch norm in the head. The published head has none; its first vectors then all point one way (the
-        mean of the features), and leave that plateau only after many epochs."""
 
     def __init__(self, config: RunConfig, facts: DataFacts) -> None:
         super().__init__(config, facts)
         self.encoder = build_encoder(config.encoder)
         width = feature_dim(self.encoder, config.encoder)
-        widths = [width, self.option("hidden"), self.option("projection")]
-        self.head = mlp(widths, norm=self.option("head_norm"))
+        self.head = mlp([width, self.option("hidden"), self.option("projection")], norm=False)
         self.classifier = nn.Linear(width, len(facts.classes)) if self.option("cross_entropy") else None
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
