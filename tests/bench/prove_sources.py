@@ -3,8 +3,8 @@
     python -m tests.bench.prove_sources --rows 48 [--only NAME,NAME] > table.md
 
 Weights are seeded random ones where a hub would be needed, ONNX folders are small ones in each maker's
-layout, photographs and captions are real (flickr8k-val.parquet in NEARLIGHT_DATA, else ../shared/data). A row is
-printed as soon as it is done; one that fails says so, and the exit code is 1.
+layout, photographs and captions are real (flickr8k-val.parquet in NEARLIGHT_DATA, else ../shared/data). Rows
+are printed as soon as they are done; one that fails says so, and the exit code is 1.
 """
 
 import argparse

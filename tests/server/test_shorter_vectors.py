@@ -27,7 +27,9 @@ def test_the_first_numbers_at_unit_length(address: str, new_image: Callable[...,
         good = [0, 1, 3]
         np.testing.assert_allclose(short.vectors[good], cut(whole.vectors[good], 12), rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(client.embed(inputs, dim=16).vectors, whole.vectors)
-        with pytest.raises(Unsupported, match="dim 8 is none of those that model 'tiny' allows: 12, 16"):
+        with pytest.raises(
+            Unsupported, match="dim 8 is none of the lengths that model 'tiny' allows: 12, 16"
+        ):
             client.embed(inputs, dim=8)
 
 

@@ -17,6 +17,7 @@ import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from nearlight.export.onnx_file import check_model, open_session, weights_by_name
+from nearlight.export.progress import tell
 
 Array = npt.NDArray[Any]
 
@@ -162,7 +163,8 @@ def _observed(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = open_session(watched, options)
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
+        tell("calibrating", number, len(batches))
         yield dict(zip(tensors, session.run(list(tensors), {name: batch}), strict=True))
 
 
