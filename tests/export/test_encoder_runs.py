@@ -51,7 +51,7 @@ def test_a_run_of_simclr_becomes_an_image_only_bundle(tmp_path: Path) -> None:
     ("method", "encoder"),
     [
         ("cmc", {}),  # its encoder looks at lightness and colour
-        ("dino", {"name": "vit-tiny", "patch_px": 16}),
+        pytest.param("dino", {"name": "vit-tiny", "patch_px": 16}, marks=pytest.mark.slow),
         pytest.param("cpc", {}, marks=pytest.mark.slow),
         pytest.param("moco-v3", {}, marks=pytest.mark.slow),
         pytest.param("supcon", {}, marks=pytest.mark.slow),

@@ -5,14 +5,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 from nearlight.bundle.errors import BundleCorrupt
 from nearlight.bundle.folder import Bundle, copy_bundle
 from nearlight.bundle.golden import prove_golden
+from nearlight.bundle.manifest import ImagePreprocess, ImageTower
 from nearlight.export import onnx_file
 from nearlight.export.candidates import DriftTarget
 from nearlight.export.exporter import ExportOptions, export_source, export_subject
 from nearlight.export.subject import Subject
+from nearlight.export.torch_encoders import ImageOnly, TorchEncoders
 from tests.export.conftest import runner
 from tests.export.foreign import write_transformers_js
 
@@ -66,3 +71,33 @@ def test_a_foreign_graph_with_outside_weights(tmp_path: Path, monkeypatch: pytes
     bundle = export_source(f"onnx:{folder}", tmp_path / "bundle")
     assert bundle.manifest.towers.image.weights_file == "image.onnx.data"
     assert prove_golden(Bundle.open(bundle.path)) is not None
+
+
+class Wide(nn.Module):
+    """An image tower of 2.1 GB, nearly all of it one matrix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow = nn.Linear(192, 23_000)
+        self.wide = nn.Linear(23_000, 23_000, bias=False)
+        self.out = nn.Linear(23_000, 16)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        patches = F.adaptive_avg_pool2d(images, 8).flatten(1)  # (B, 192)
+        found: torch.Tensor = self.out(F.gelu(self.wide(F.gelu(self.narrow(patches)))))
+        return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_tower_beyond_two_gigabytes(tmp_path: Path) -> None:
+    """What protobuf cannot hold: written, proven, verified. Needs some 14 GB of memory."""
+    torch.manual_seed(0)
+    image = ImageTower(preprocess=ImagePreprocess(size_px=32), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    subject = Subject(TorchEncoders(ImageOnly(Wide()), image, None), "wide", image, None, None, None, {})
+    bundle = export_subject(subject, tmp_path / "bundle")
+    assert (bundle.path / "image.onnx.data").stat().st_size > 2**31
+    assert bundle.image_path.stat().st_size < 1_000_000
+    cosines = prove_golden(Bundle.open(bundle.path))
+    assert cosines is not None
+    assert cosines["image"] > 0.9999

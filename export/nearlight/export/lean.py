@@ -18,6 +18,8 @@ from nearlight.bundle.manifest import ImageTower
 
 Pick = Callable[[Tensor], Tensor]
 
+_MIDDLE = 128.0
+
 
 class LeanAttention(nn.Module):
     """Self-attention with the weights of `nn.MultiheadAttention`, its scale inside those of the queries."""
@@ -95,7 +97,8 @@ class LeanImages(nn.Module):
         kernel = visual.conv1.weight.detach()  # (W, 3, p, p)
         mean, std = torch.tensor(tower.mean) * 255, torch.tensor(tower.std) * 255
         scaled = (kernel / std[:, None, None]).permute(0, 2, 3, 1)  # (W, p, p, 3)
-        bias = -(kernel.sum(dim=(2, 3)) * (mean / std)).sum(dim=1)  # (W,)
+        # Bytes around zero: few bits (bf16, int8) then hold what differs, not what all have in common.
+        bias = -(kernel.sum(dim=(2, 3)) * ((mean - _MIDDLE) / std)).sum(dim=1)  # (W,)
         self.patches = _linear(scaled.reshape(len(kernel), -1), bias)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -103,7 +106,8 @@ class LeanImages(nn.Module):
         visual: Any = self.visual
         count, side, patch = pixels.shape[0], self.side, self.patch_px
         cut = pixels.reshape(count, side, patch, side, patch * 3).permute(0, 1, 3, 2, 4)  # still bytes
-        rows = _flat(self.patches, cut.reshape(count, side * side, patch * patch * 3).float())  # (B, G, W)
+        centred = cut.reshape(count, side * side, patch * patch * 3).float() - _MIDDLE
+        rows = _flat(self.patches, centred)  # (B, G, W)
         places = visual.positional_embedding
         head = (visual.class_embedding + places[0]).expand(count, 1, -1)  # (B, 1, W)
         x = visual.ln_pre(torch.cat([head, rows + places[1:]], dim=1))  # (B, 1 + G, W)
