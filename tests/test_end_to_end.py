@@ -38,9 +38,9 @@ def picture(name: str, seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def nearlight(*arguments: object, code: int = 0) -> str:
-    """Runs a command to its end; returns its standard output."""
-    done = subprocess.run(
+def run_nearlight(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
         [sys.executable, "-m", "nearlight.client.cli", *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -48,6 +48,11 @@ def nearlight(*arguments: object, code: int = 0) -> str:
         env=ENVIRONMENT,
         check=False,
     )
+
+
+def nearlight(*arguments: object, code: int = 0) -> str:
+    """Runs a command to its end; returns its standard output."""
+    done = run_nearlight(*arguments)
     assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -84,16 +89,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--out",
         world / "run",
     )
-    nearlight("export", world / "run", "--out", world / "bundle", "--data", pairs, "--name", "colours")
+    known = ["--data", pairs, "--name", "colours", "--no-cache"]
+    nearlight("export", world / "run", "--out", world / "bundle", *known)
     return world
 
 
-def start_server(world: Path) -> tuple[subprocess.Popen[str], str]:
+def start_server(
+    world: Path, bundle: str = "bundle", data: str = "data"
+) -> tuple[subprocess.Popen[str], str]:
     """Starts `nearlight serve` on a free port; returns it with its address once it is ready."""
     with (world / "server.log").open("w", encoding="utf-8") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "nearlight.client.cli", "serve", "--bundle", str(world / "bundle")]
-            + ["--data", str(world / "data"), "--listen", "127.0.0.1:0"],
+            [sys.executable, "-m", "nearlight.client.cli", "serve", "--bundle", str(world / bundle)]
+            + ["--data", str(world / data), "--listen", "127.0.0.1:0"],
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,
@@ -137,6 +145,27 @@ def test_train_export_serve_index_search_classify(world: Path, address: str) -> 
     found = json.loads(nearlight("classify", photo, "--labels", "red,green,blue,yellow", *at, "--json"))
     assert found[0]["labels"][0]["label"] == "blue"
     assert sum(label["probability"] for label in found[0]["labels"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_an_encoder_trained_on_images_alone_searches_by_image(world: Path) -> None:
+    small = ["--encoder.name", "resnet10", "--encoder.width", 0.125, "--encoder.stem", "small"]
+    small += ["--hidden", 16, "--projection", 8, "--batch-size", 16, "--epochs", 1, "--device", "cpu"]
+    photos = world / "photos" / "sub"
+    nearlight("train", "simclr", "--data", world / "pairs.parquet", "--out", world / "eye", *small)
+    nearlight("export", world / "eye", "--out", world / "eye-bundle", "--name", "eye", "--no-cache")
+    server, address = start_server(world, "eye-bundle", "eye-data")
+    try:
+        at = ["--server", address]
+        nearlight("index", photos, "-c", "photos", *at)
+        hits = json.loads(nearlight("search", "--image", photos / "green.jpg", "-c", "photos", *at, "--json"))
+        assert (hits[0]["id"], len(hits)) == ("green.jpg", 4)
+        assert hits[0]["score"] == pytest.approx(1.0, abs=1e-4)
+        done = run_nearlight("search", "a green picture", "-c", "photos", *at)
+        assert done.returncode == 1
+        assert "model 'eye' has no text tower" in done.stderr
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=40)
 
 
 def test_a_killed_server_keeps_all_it_acknowledged(world: Path) -> None:

@@ -52,6 +52,16 @@ def test_weights_and_dim_count() -> None:
     assert len(ids) == 5
 
 
+def test_weights_beside_a_graph_count() -> None:
+    beside = changed("image", weights_file="image.onnx.data")
+    digests = {**DIGESTS, "image.onnx.data": "e" * 64}
+    first = compute_space_id(8, beside, digests)
+    assert first != compute_space_id(8, TOWERS, digests)
+    assert first != compute_space_id(8, beside, {**digests, "image.onnx.data": "f" * 64})
+    text = changed("text", weights_file="image.onnx.data")
+    assert compute_space_id(8, text, digests) not in (first, compute_space_id(8, TOWERS, digests))
+
+
 def test_what_leaves_vectors_as_they_are_does_not_count() -> None:
     assert compute_space_id(8, changed("text", trimmable=False), DIGESTS) == compute_space_id(
         8, TOWERS, DIGESTS

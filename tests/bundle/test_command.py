@@ -49,6 +49,12 @@ def test_info_for_people(bundle: Bundle) -> None:
         assert fact in out
 
 
+def test_info_says_which_shorter_vectors_hold(tmp_path: Path) -> None:
+    cuts = [{"dim": 4, "recall_at_10": 0.4, "whole_recall_at_10": 0.9, "holds": False}]
+    made = write_bundle(tmp_path / "cut", manifest_of(truncations=cuts), FILES)
+    assert "4 numbers: recall@10 0.4 of 0.9, does not hold" in run("info", made.path)[0]
+
+
 def test_by_name(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "MODELS", bundle.path.parent)
     assert json.loads(run("info", "hand-made", "--json")[0])["path"] == str(bundle.path)

@@ -18,7 +18,8 @@ from nearlight.export.exporter import export_run, export_subject
 from nearlight.export.run_source import open_run
 from nearlight.export.subject import Encoders, Subject
 from nearlight.training.checkpoint import save_checkpoint
-from nearlight.training.config import RunConfig
+from nearlight.training.config import RunConfig, load_config
+from nearlight.training.method import DataFacts, find_method
 from nearlight.training.towers import build_towers
 from nearlight.training.vocabulary import clip_tokenizer_json
 
@@ -67,7 +68,7 @@ def write_encoder_run(run: Path, method: str = "simclr", **encoder: object) -> P
     """A run folder of a method of images alone, its weights random."""
     small: dict[str, object] = {"name": "resnet10", "width": 0.125, "stem": "small", "image_px": 32}
     section = {**small, **encoder}
-    config = make_config(method, {"name": "my photos", "steps": 1, "encoder": section})
+    config = load_config(None, {"name": "my photos", "steps": 1, "encoder": section}, ["epochs=null"], method)
     torch.manual_seed(3)
     facts = DataFacts(40, ("cat", "dog"))
     made = find_method(method)(config, facts)

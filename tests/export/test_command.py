@@ -17,13 +17,21 @@ app = typer.Typer()
 app.command()(export)
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Not that of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("NEARLIGHT_CACHE", str(folder))
+    return folder
+
+
 def run_export(*arguments: object, code: int = 0) -> tuple[str, str]:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
     return result.stdout, result.stderr
 
 
-def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None:
+def test_one_document_on_stdout(run: Path, full: Bundle, cache: Path, tmp_path: Path) -> None:
     card = tmp_path / "notes.md"
     card.write_text("Made for a test.")
     out = tmp_path / "bundle"
@@ -39,6 +47,7 @@ def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None
         "fp16",
         "--force",
         "--json",
+        "--no-cache",
     )
     stdout, stderr = run_export(run, "--out", out, *settings)
     document = json.loads(stdout)
@@ -46,6 +55,7 @@ def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None
     assert document["name"] == "mine"
     assert document["parity"]["text"]["min_cosine"] >= 0.999
     assert "proving it on generated images" in stderr
+    assert list(cache.rglob("*")) == []
     assert "Made for a test." in (out / "README.md").read_text()
     assert Bundle.open(out).manifest.precision == "fp16"
 
@@ -65,6 +75,7 @@ def test_one_document_on_stdout(run: Path, full: Bundle, tmp_path: Path) -> None
         (["nowhere", "--card", "absent.md"], "absent.md"),
         (["nowhere", "--weights", "w.pt"], "--weights w.pt must end in .safetensors"),
         (["nowhere", "--min-cosine", "2"], "min_cosine is 2.0; it must be 0 to 1"),
+        (["nowhere", "--dims", "12,x"], "--dims is '12,x'; it must be numbers with commas"),
         (["timm:nothing_at_all"], "timm has no model 'nothing_at_all'"),
         (["onnx:nowhere"], "no folder nowhere"),
         (["hf:nobody"], "is not hf:OWNER/NAME"),
@@ -77,6 +88,13 @@ def test_one_clear_line_for_each_mistake(arguments: list[str], message: str, tmp
     assert last.startswith("error: ")
     assert message in last
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_second_export_is_a_copy(run: Path, cache: Path, tmp_path: Path) -> None:
+    first, second = (run_export(run, "--out", tmp_path / name)[1] for name in ("first", "second"))
+    assert "writing the image graph" in first
+    assert "this was exported before: copied from" in second
+    assert "writing the image graph" not in second
 
 
 def test_a_dry_run_writes_nothing(run: Path, tmp_path: Path) -> None:

@@ -336,6 +336,14 @@ def test_more_that_is_refused(tmp_path: Path) -> None:
     write_json(folder / "config.json", {"vision_cfg": {}})
     with pytest.raises(SourceError, match="lacks 'text_cfg'"):
         open_onnx(folder, Choice())
+    half = write_immich(tmp_path / "half")
+    (half / "visual" / "preprocess_cfg.json").unlink()
+    with pytest.raises(SourceError, match=r"preprocess_cfg\.json is missing in"):
+        open_onnx(half, Choice())
+    alone = write_clip_as_service(tmp_path / "alone")
+    (alone / "textual.onnx").unlink()
+    with pytest.raises(SourceError, match="no ONNX file at .*textual"):
+        open_onnx(alone, Choice(arch="ViT-B-32"))
     pair = write_clip_as_service(tmp_path / "pair")
     onnx.save(text_model(output="out", rows=ROWS), pair / "textual.onnx")
     with pytest.raises(SourceError, match="embeds 64 tokens; CLIP's vocabulary has 49408"):

@@ -46,6 +46,6 @@ def test_batches_of_many_sizes_cover_everything_once(count: int) -> None:
         sizes.append(stop - start)
         return np.arange(start, stop, dtype=np.float32)[:, None]
 
-    assert _embed(count, batch)[:, 0].tolist() == list(range(count))
+    assert _embed("rows", count, batch).vectors[:, 0].tolist() == list(range(count))
     assert max(sizes) <= 32
     assert count < 100 or len(set(sizes)) > 3

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -11,7 +12,7 @@ from nearlight.bundle.folder import Bundle
 from nearlight.export.candidates import DriftTarget, _counts, int8_tower
 from nearlight.export.errors import GraphError, ParityError
 from nearlight.export.exporter import ExportOptions, export_subject
-from nearlight.export.onnx_file import open_runner
+from nearlight.export.onnx_file import open_runner, open_session
 from nearlight.export.quantise import calibrate, named, products, quantised
 from nearlight.export.retrieval import neighbour_overlap
 from nearlight.export.subject import Subject
@@ -64,10 +65,10 @@ def run(model: onnx.ModelProto, rows: np.ndarray) -> np.ndarray:
 
 def test_products_are_found() -> None:
     found = products(named(layered()))
-    assert [(p.node, p.given, p.weight, p.axis) for p in found] == [
-        ("m0", "rows", "w0", 1),
-        ("g1", "stretched", "w1", 0),
-        ("m2", "t1", "w2", 1),
+    assert [(p.node, p.given, p.weight, p.axis, p.bias) for p in found] == [
+        ("m0", "rows", "w0", 1, ""),
+        ("g1", "stretched", "w1", 0, "b1"),
+        ("m2", "t1", "w2", 1, ""),
     ]
 
 
@@ -102,7 +103,40 @@ def test_weights_are_stored_in_8_bits() -> None:
     done = quantised(model, calibrate(model, "rows", ROWS))
     kinds = {w.name: w.data_type for w in done.graph.initializer}
     assert not {"w0", "w1", "w2"} & kinds.keys()
-    assert sum(kind == TensorProto.INT8 for name, kind in kinds.items() if name.endswith(".int8")) == 3
+    assert sum(kind == TensorProto.INT8 for name, kind in kinds.items() if name.startswith("w")) == 2 * 3
+    assert kinds["g1.bias.whole"] == TensorProto.INT32
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_layer_with_a_bias_by_hand(empty: bool, tmp_path: Path) -> None:
+    """All of it in 8 bits, the bias with it; a column of zeros leaves its bias as it was."""
+    rng = np.random.default_rng(6)
+    weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((32, 24), (24,)))
+    if empty:
+        weight[:, 3] = 0
+    nodes = [
+        helper.make_node("Gemm", ["rows", "w", "b"], ["y"], "g"),
+        helper.make_node("LpNormalization", ["y"], ["vectors"], axis=1, p=2),
+    ]
+    given, out = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
+        for name, width in (("rows", 32), ("vectors", 24))
+    )
+    weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
+    graph = helper.make_graph(nodes, "layer", [given], [out], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    done = quantised(model, calibrate(model, "rows", ROWS))
+    found = run(done, ROWS[0])
+    expected = ROWS[0] @ weight + bias
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert (found * expected).sum(axis=1).min() > 0.9995
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    open_session(done, options)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert "QGemm" in kinds  # and not Gemm: a float32 product would be no faster
+    assert "Gemm" not in kinds
 
 
 def test_a_vector_does_not_depend_on_its_batch_mates() -> None:

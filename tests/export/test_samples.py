@@ -73,3 +73,13 @@ def test_generated_when_the_data_has_gone(tmp_path: Path) -> None:
 def test_the_runs_own_data_is_preferred(tmp_path: Path) -> None:
     own = parquet(tmp_path / "own.parquet", [png(9)], label_name=["x"])
     assert gather(None, (str(tmp_path / "moved"), own), SPEC).origin.startswith("own: 1 images")
+
+
+def test_plain_images_are_proven_with_built_in_texts(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    samples = gather(str(tmp_path), (), SPEC)
+    assert samples.pixels.shape[0] == 3
+    assert "a photo of a dog." in samples.texts
+    assert (samples.pairs, len(samples.labels)) == ([], 30)
+    assert samples.origin.endswith(f"3 images, {len(samples.texts)} built-in texts")

@@ -19,7 +19,15 @@ from PIL import Image
 
 from nearlight.bundle.clip_bpe import build_tokenizer_json, byte_characters
 from nearlight.bundle.folder import write_bundle
-from nearlight.bundle.manifest import ImagePreprocess, ImageTower, Manifest, Scoring, TextTower, Towers
+from nearlight.bundle.manifest import (
+    ImagePreprocess,
+    ImageTower,
+    Manifest,
+    Scoring,
+    TextTower,
+    Towers,
+    Truncation,
+)
 from nearlight.server.config import ServerConfig
 from nearlight.server.config_layers import load_config
 from nearlight.server.local import LocalServer
@@ -115,6 +123,10 @@ def write_tiny_bundle(
         towers=Towers(image=image, text=text if with_text else None),
         scoring=Scoring.model_validate({"kind": scoring, "logit_scale": 20.0, "logit_bias": bias}),
         opset=OPSET,
+        truncations=(
+            Truncation(dim=8, recall_at_10=0.5, whole_recall_at_10=0.9, holds=False),
+            Truncation(dim=12, recall_at_10=0.9, whole_recall_at_10=0.9, holds=True),
+        ),
     )
     files: dict[str, bytes | Path] = {"image.onnx": image_graph(seed)}
     if with_text:

@@ -140,7 +140,11 @@ def test_an_image_encoder_says_so_when_asked_for_text(stubs: Any, images: list[b
     ("fields", "code", "words"),
     [
         ({"normalize": False}, grpc.StatusCode.UNIMPLEMENTED, "normalize"),
-        ({"dim": 8}, grpc.StatusCode.UNIMPLEMENTED, "dim 8"),
+        (
+            {"dim": 8},
+            grpc.StatusCode.UNIMPLEMENTED,
+            "dim 8 is none of the lengths that model 'tiny' allows: 12, 16",
+        ),
         ({"dim": 17}, grpc.StatusCode.INVALID_ARGUMENT, "dim is 17; the limit is 16"),
         ({"dtype": 9}, grpc.StatusCode.INVALID_ARGUMENT, "dtype is 9"),
         (

@@ -254,6 +254,9 @@ def _described(facts: dict[str, Any]) -> Iterator[str]:
     yield f"  precision  {facts['precision']}, opset {facts['opset']}, {_megabytes(facts['files'])}"
     yield f"  created    {facts['created']}"
     yield f"  licence    {facts['licence'] or 'not stated'}"
+    for cut in facts["truncations"]:
+        recall = f"recall@10 {cut['recall_at_10']} of {cut['whole_recall_at_10']}"
+        yield f"  shorter    {cut['dim']} numbers: {recall}, {'holds' if cut['holds'] else 'does not hold'}"
     for title in ("metrics", "parity"):
         for name, value in facts[title].items():
             yield f"  {title:<9}  {name}: {json.dumps(value)}"

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from nearlight.export.errors import GraphError, ParityError
 from nearlight.export.onnx_file import open_runner
+from nearlight.export.progress import tell
 from nearlight.export.quantise import calibrate, named, products, quantised
 from nearlight.export.retrieval import neighbour_overlap
 from nearlight.export.subject import Vectors
@@ -68,7 +69,9 @@ def int8_tower(
     by_error = sorted((product.node for product in layers), key=lambda node: -calibration.errors[node])
     tried: list[JsonValue] = []
     best = (-1.0, -1.0)
-    for left_out in _counts(len(by_error)):
+    counts = list(_counts(len(by_error)))
+    for number, left_out in enumerate(counts):
+        tell(f"{tower}, int8 candidates", number, len(counts))
         candidate = quantised(model, calibration, by_error[:left_out])
         found, seconds = _measured(candidate, given, judges)
         cosine, overlap = float((expected * found).sum(axis=1).min()), neighbour_overlap(expected, found)

@@ -43,6 +43,8 @@ def _lines(manifest: Manifest, command: str, notes: str) -> Iterator[str]:
     yield from _truncations(manifest)
     yield from _table("Metrics", manifest.metrics)
     yield from _table("Parity with the original model", manifest.parity)
+    for tower in ("image", "text"):
+        yield from _candidates(tower, manifest.parity.get(tower))
     yield "## Origin"
     yield ""
     yield "```json"
@@ -100,8 +102,29 @@ def _table(title: str, figures: Mapping[str, JsonValue]) -> Iterator[str]:
     yield ""
 
 
+def _candidates(tower: str, figures: JsonValue) -> Iterator[str]:
+    """What was tried to do a tower's products in 8 bits: drift against speed."""
+    report = figures.get("int8") if isinstance(figures, dict) else None
+    if not isinstance(report, dict) or not isinstance(report["tried"], list):
+        return
+    yield f"## The {tower} tower in 8 bits"
+    yield ""
+    yield f"Of {report['products']} matrix products, those that 8 bits harm most are left in 32."
+    yield "The last row was taken."
+    yield ""
+    yield "| left out | least cosine | overlap@10 | times as fast |"
+    yield "|---|---|---|---|"
+    for row in report["tried"]:
+        if isinstance(row, dict):
+            cells = (row["left_out"], row["min_cosine"], row["overlap_at_10"], row["speed_ratio"])
+            yield f"| {' | '.join(map(str, cells))} |"
+    yield ""
+
+
 def _flat(figures: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, JsonValue]]:
     for name, value in figures.items():
+        if name == "int8":
+            continue  # has a table of its own
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name} · ")
         else:

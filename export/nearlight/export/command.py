@@ -116,6 +116,7 @@ def export(
         from nearlight.export.errors import ExportError
         from nearlight.export.estimate import estimate
         from nearlight.export.exporter import ExportOptions, export_source
+        from nearlight.export.progress import bars
         from nearlight.export.source import open_subject
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is missing; exporting needs: pip install 'nearlight[export]'")
@@ -130,7 +131,8 @@ def export(
         if dry_run:
             _print_estimate(estimate(open_subject(source, choice), precision), out, as_json)
             return
-        bundle = export_source(source, out, cast("Precision", precision), options, choice)
+        with bars():
+            bundle = export_source(source, out, cast("Precision", precision), options, choice)
     except (ExportError, BundleError, OSError, ValueError) as error:
         _fail(str(error))
     _print(bundle, as_json)
@@ -178,9 +180,15 @@ def _print(bundle: "Bundle", as_json: bool) -> None:
         typer.echo(f"  {cut.dim} numbers: recall@10 {cut.recall_at_10} of {cut.whole_recall_at_10}: {said}")
 
 
+class _Lines(logging.Handler):
+    """A line on standard error for each message; looked up anew each time, since bars stand in for it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(record.getMessage(), err=True)
+
+
 def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler = _Lines()
     logger = logging.getLogger("nearlight.export")
     logger.handlers = [handler]
     logger.propagate = False

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nearlight.bundle.manifest import ImageTower
+from nearlight.export.lean import lean_images, lean_texts
 
 
 class ImageGraph(nn.Module):
@@ -18,12 +19,15 @@ class ImageGraph(nn.Module):
 
     def __init__(self, visual: nn.Module, tower: ImageTower) -> None:
         super().__init__()
+        self.lean = lean_images(visual, tower)
         self.visual = visual
         self.register_buffer("mean", torch.tensor(tower.mean) * 255)  # (3,)
         self.register_buffer("std", torch.tensor(tower.std) * 255)  # (3,)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Unit vectors of pixels."""
+        if self.lean is not None:
+            return F.normalize(self.lean(pixels), dim=-1)
         images = ((pixels.float() - self.mean) / self.std).permute(0, 3, 1, 2)  # (B, 3, H, W)
         return F.normalize(features_of(self.visual(images)), dim=-1)  # (B, D)
 
@@ -33,12 +37,15 @@ class TextGraph(nn.Module):
 
     def __init__(self, model: nn.Module, trimmable: bool) -> None:
         super().__init__()
+        self.lean = lean_texts(model)
         self.model = model
         self.trimmable = trimmable
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Unit vectors of tokens."""
         model: Any = self.model
+        if self.lean is not None:
+            return F.normalize(self.lean(tokens), dim=-1)
         features = encode_trimmed(model, tokens) if self.trimmable else model.encode_text(tokens)
         return F.normalize(features, dim=-1)  # (B, D)
 

@@ -4,6 +4,7 @@ The reference is the model's own code in full: channels scaled as torchvision do
 whole context length. The graphs run as they are served: uint8 pixels, trimmed tokens, batches of any size.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import JsonValue
 from nearlight.bundle.text import Tokenizer, Tokens
 from nearlight.export.errors import ParityError
 from nearlight.export.onnx_file import open_runner
+from nearlight.export.progress import tell
 from nearlight.export.retrieval import label_agreement, neighbour_overlap, retrieval_overlap
 from nearlight.export.samples import Samples
 from nearlight.export.subject import Subject, Vectors
@@ -57,6 +59,14 @@ def agreement(expected: Vectors, found: Vectors) -> Agreement:
 
 
 @dataclass(frozen=True, slots=True)
+class Timed:
+    """Vectors (N, D), and the seconds that they took."""
+
+    vectors: Vectors
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """One tower's figures for the manifest, and the unit vectors (N, D) they are of.
 
@@ -80,7 +90,8 @@ def prove_images(subject: Subject, graph: Graph, samples: Samples, limit: float)
         ParityError: The least cosine is below `limit`, or a vector depends on its batch mates.
     """
     pixels = samples.pixels
-    expected = _embed(len(pixels), lambda start, stop: subject.encoders.embed_images(pixels[start:stop]))
+    embed = subject.encoders.embed_images
+    expected = _embed("images, original", len(pixels), lambda start, stop: embed(pixels[start:stop]))
     return _tower("image", open_runner(graph, "pixels"), lambda a, b: pixels[a:b], expected, limit)
 
 
@@ -95,15 +106,16 @@ def prove_texts(subject: Subject, graph: Graph, samples: Samples, limit: float) 
     tokenizer = Tokenizer.load(subject.tokenizer_json, subject.text)
     embed, run = subject.encoders.embed_texts, open_runner(graph, "tokens")
 
-    def both(rows: list[list[int]]) -> tuple[Vectors, Callable[[int, int], Tokens]]:
-        whole = _embed(len(rows), lambda start, stop: embed(tokenizer.pad(rows[start:stop])))
+    def both(rows: list[list[int]]) -> tuple[Timed, Callable[[int, int], Tokens]]:
+        whole = _embed("texts, original", len(rows), lambda a, b: embed(tokenizer.pad(rows[a:b])))
         return whole, lambda start, stop: tokenizer.pad(rows[start:stop], trim=True)
 
     expected, trimmed = both(tokenizer.rows(samples.texts))
     proof = _tower("text", run, trimmed, expected, limit)
     label_rows = tokenizer.rows([LABEL_PROMPT.replace("{}", label) for label in samples.labels])
     expected, trimmed = both(label_rows)
-    return replace(proof, labels=(expected, _embed(len(expected), lambda a, b: run(trimmed(a, b)))))
+    found = _embed("labels", len(label_rows), lambda a, b: run(trimmed(a, b)))
+    return replace(proof, labels=(expected.vectors, found.vectors))
 
 
 def prove_uses(image: Proof, text: Proof | None) -> dict[str, JsonValue]:
@@ -124,10 +136,12 @@ def _tower(
     name: str,
     run: Callable[[Any], Vectors],
     rows: Callable[[int, int], npt.NDArray[Any]],
-    expected: Vectors,
+    reference: Timed,
     limit: float,
 ) -> Proof:
-    found = _embed(len(expected), lambda start, stop: run(rows(start, stop)))
+    expected = reference.vectors
+    timed = _embed(f"{name}s, graph", len(expected), lambda start, stop: run(rows(start, stop)))
+    found = timed.vectors
     near = agreement(expected, found)
     if not near.min_cosine >= limit:
         raise ParityError(
@@ -147,17 +161,21 @@ def _tower(
         "mean_cosine": round(near.mean_cosine, 9),
         "max_abs_error": float(f"{near.max_abs_error:.3g}"),
         "max_batch_error": float(f"{drift:.3g}"),
+        "rows_per_second": round(near.count / timed.seconds, 1),
+        "speed_over_original": round(reference.seconds / timed.seconds, 2),
     }
     return Proof(figures, expected, found)
 
 
-def _embed(count: int, batch: Callable[[int, int], Vectors]) -> Vectors:
+def _embed(what: str, count: int, batch: Callable[[int, int], Vectors]) -> Timed:
     """Vectors (count, D) of batches whose sizes differ, the last one short."""
     parts: list[Vectors] = []
     start = 0
+    began = time.perf_counter()
     while start < count:
         # 32, 31, 30, …: no size is trusted because another one works
         stop = min(count, start + max(1, _BATCH - len(parts) % _BATCH))
         parts.append(batch(start, stop))
         start = stop
-    return np.concatenate(parts)
+        tell(what, start, count)
+    return Timed(np.concatenate(parts), max(time.perf_counter() - began, 1e-9))

@@ -17,11 +17,13 @@ import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from nearlight.export.onnx_file import check_model, open_session, weights_by_name
+from nearlight.export.progress import tell
 
 Array = npt.NDArray[Any]
 
 _LEAST_WEIGHTS = 256  # smaller products gain nothing
 _SAMPLED_ROWS = 256
+_INT32_ROOM = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,14 @@ class Product:
         given: The tensor of activations that goes in.
         weight: The initializer it multiplies by.
         axis: The axis of the weight that becomes the output columns.
+        bias: The initializer of one number for each column that is added; "" for none.
     """
 
     node: str
     given: str
     weight: str
     axis: int
+    bias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,11 @@ def calibrate(model: onnx.ModelProto, name: str, batches: Sequence[Array]) -> Ca
 def quantised(
     model: onnx.ModelProto, calibration: Calibration, leave_out: Iterable[str] = ()
 ) -> onnx.ModelProto:
-    """The graph with its products in 8 bits, but for those named in `leave_out`."""
+    """The graph with its products in 8 bits, but for those named in `leave_out`.
+
+    Written as ONNX's own pairs of QuantizeLinear and DequantizeLinear, which runtimes fuse with the product.
+    Its bias is int32 in the units of the product; where ONNX Runtime finds float32, all is float32.
+    """
     skipped = set(leave_out)
     done = onnx.ModelProto()
     done.CopyFrom(model)
@@ -98,15 +106,16 @@ def quantised(
     made: set[str] = set()
     for node in graph.node:
         product = chosen.get(node.name)
-        if product is not None:
-            steps = [
-                *_activation(product.given, calibration.ranges[product.given], added),
-                _weight(product, numpy_helper.to_array(weights[product.weight]), added),
-            ]
-            nodes += [step for step in steps if step.output[0] not in made]
-            made |= {step.output[0] for step in steps}
-            node.input[0], node.input[1] = f"{product.given}.restored", _restored(product)
-        nodes.append(node)
+        if product is None:
+            nodes.append(node)
+            continue
+        steps = _steps(product, calibration.ranges[product.given], weights, added)
+        nodes += [step for step in steps if step.output[0] not in made]
+        made |= {step.output[0] for step in steps}
+        inputs = [f"{product.given}.restored", _restored(product)]
+        inputs += [f"{product.node}.bias"] if product.bias else []
+        # The columns stand in the second axis now, whatever they did before.
+        nodes.append(helper.make_node(node.op_type, inputs, list(node.output), name=node.name))
     used = {name for node in nodes for name in node.input}
     kept = [weight for weight in graph.initializer if weight.name in used]
     del graph.node[:], graph.initializer[:]
@@ -137,7 +146,11 @@ def _product(node: NodeProto, weights: Mapping[str, TensorProto]) -> Product | N
         return None
     if int(np.prod(weight.dims)) < _LEAST_WEIGHTS:
         return None
-    return Product(node.name, node.input[0], weight.name, 0 if flags.get("transB", 0) else 1)
+    axis = 0 if flags.get("transB", 0) else 1
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if bias and (bias not in weights or list(weights[bias].dims) != [weight.dims[axis]]):
+        return None
+    return Product(node.name, node.input[0], weight.name, axis, bias)
 
 
 def _observed(
@@ -150,7 +163,8 @@ def _observed(
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = open_session(watched, options)
-    for batch in batches:
+    for number, batch in enumerate(batches, start=1):
+        tell("calibrating", number, len(batches))
         yield dict(zip(tensors, session.run(list(tensors), {name: batch}), strict=True))
 
 
@@ -160,10 +174,10 @@ def _scale(low: float, high: float) -> tuple[float, int]:
     return scale, int(np.clip(round(-low / scale), 0, 255))
 
 
-def _columns(weight: Array, axis: int) -> tuple[Array, Array]:
-    """int8 weights and the scale of each output column (C,)."""
+def _columns(weight: Array, axis: int, least: Array | float = 0.0) -> tuple[Array, Array]:
+    """int8 weights and the scale of each output column (C,), none below `least`."""
     greatest = np.abs(weight).max(axis=1 - axis)
-    scales = np.maximum(greatest / 127, 1e-12).astype(np.float32)  # (C,)
+    scales = np.maximum(np.maximum(greatest / 127, 1e-12), least).astype(np.float32)  # (C,)
     spread = scales[None, :] if axis == 1 else scales[:, None]
     return np.clip(np.round(weight / spread), -127, 127).astype(np.int8), scales
 
@@ -193,13 +207,40 @@ def _activation(
     )
 
 
-def _weight(product: Product, weight: Array, added: dict[str, TensorProto]) -> NodeProto:
-    whole, scales = _columns(weight, product.axis)
-    stem = _restored(product)
-    parts = {f"{stem}.int8": whole, f"{stem}.scale": scales, f"{stem}.zero": np.zeros(len(scales), np.int8)}
-    for name, values in parts.items():
-        added[name] = numpy_helper.from_array(values, name)
-    return helper.make_node("DequantizeLinear", list(parts), [stem], name=stem, axis=product.axis)
+def _steps(
+    product: Product,
+    limits: tuple[float, float],
+    weights: Mapping[str, TensorProto],
+    added: dict[str, TensorProto],
+) -> list[NodeProto]:
+    """What goes before a product; its constants go into `added`."""
+    matrix = numpy_helper.to_array(weights[product.weight])
+    matrix = matrix if product.axis == 1 else matrix.T  # (K, N)
+    given_scale = _scale(*limits)[0]
+    bias = numpy_helper.to_array(weights[product.bias]) if product.bias else np.zeros(1, np.float32)
+    # A bias must fit into 32 bits in the units of its column, even where the column is all zeros.
+    whole, scales = _columns(matrix, 1, least=np.abs(bias) / (given_scale * _INT32_ROOM))  # (K, N), (N,)
+    steps = [*_activation(product.given, limits, added)]
+    steps.append(_constant(_restored(product), np.ascontiguousarray(whole), scales, added, axis=1))
+    if product.bias:
+        units = (scales * np.float32(given_scale)).astype(np.float32)  # (N,)
+        numbers = np.round(bias / units.astype(np.float64)).astype(np.int32)
+        steps.append(_constant(f"{product.node}.bias", numbers, units, added, axis=0))
+    return steps
+
+
+def _constant(
+    name: str, whole: Array, scales: Array, added: dict[str, TensorProto], *, axis: int
+) -> NodeProto:
+    """Whole numbers with a scale for each column, restored under `name`."""
+    parts = {
+        f"{name}.whole": whole,
+        f"{name}.scale": scales,
+        f"{name}.zero": np.zeros(len(scales), whole.dtype),
+    }
+    for part, values in parts.items():
+        added[part] = numpy_helper.from_array(values, part)
+    return helper.make_node("DequantizeLinear", list(parts), [name], name=name, axis=axis)
 
 
 def _restored(product: Product) -> str:
