@@ -1,13 +1,15 @@
 """What is left of the throughput at four times the load, and of single calls beside a bulk stream.
 
-    python tests/bench/bench_overload.py --bundle BUNDLE [--rounds 3] [--seconds 5] [--json]
+    python -m tests.bench.bench_overload --bundle BUNDLE [--rounds 3] [--seconds 5] [--json]
 
 Each round measures, one after the other on one running server, so that whatever else the machine does touches
 all of them:
 
 - peak: closed loop, 32 single-image calls in flight, no deadlines: images per second.
 - overload: open loop, calls arrive at random at four times that rate, each with a deadline. goodput counts
-  answers that came in time; its ratio is over the peak. Also how long a refusal took to come.
+  answers that came in time; its ratio is over the peak (the mean of one before and one after). Also how long
+  a refusal took to come, from when the call was sent; and client_lag, by how much the client itself, which
+  shares the cores, was behind with sending.
 - interactive: one caller who pauses between single calls, alone, and beside streams of full batches. The
   ratio is p95 beside them over (p95 alone + the time of one bulk batch, which it may have to wait for).
 
@@ -17,33 +19,31 @@ The client shares the cores. The server's cache of vectors is off.
 import argparse
 import asyncio
 import itertools
-import json
-import os
-import platform
 import random
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc
-import onnxruntime
-import pyarrow.parquet as pq
 
-from nearlight.v1 import embedding_pb2, input_pb2
+from nearlight.bundle.folder import Bundle
+from nearlight.bundle.registry import find_bundle
+from nearlight.client.bench.target import requests_of
+from nearlight.v1 import embedding_pb2
+from tests.bench.record import MEDIAN, Line, Promise, Table, rounds_and_median, surroundings, tell
+from tests.bench.samples import photographs
+from tests.bench.server_process import Clock, ServerProcess, running_server
 
-COMMAND = [sys.executable, "-c", "from nearlight.server.command import app; app()"]
 SERVICE = "/nearlight.v1.EmbeddingService"
 IN_FLIGHT = 32
 OVERLOAD = 4.0
+# Answers of one batch come within less than this, those of two batches do not.
+BATCH_GAP_S = 0.02
+LEAST_BATCHES = 4
+WARM_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -52,7 +52,25 @@ class Answers:
 
     ok_ms: list[float] = field(default_factory=list)
     refused_ms: list[float] = field(default_factory=list)
+    lag_ms: list[float] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    ok_at: list[float] = field(default_factory=list)
+
+    def per_s(self, until: float) -> float:
+        """Answers a second while the load lasted.
+
+        They come by batches. So it is counted from the end of one batch to the end of another: a window that
+        cuts batches would be wrong by one of them.
+
+        Args:
+            until: when the load ended, on `time.perf_counter`.
+        """
+        moments = sorted(moment for moment in self.ok_at if moment <= until)
+        ends = [a for a, b in itertools.pairwise(moments) if b - a > BATCH_GAP_S]
+        if len(ends) < LEAST_BATCHES:
+            raise SystemExit(f"only {len(ends)} batches were answered; measure for longer (--seconds)")
+        first, last = ends[1], ends[-1]  # without what was answered first: the server had been idle
+        return sum(first < moment <= last for moment in moments) / (last - first)
 
 
 async def ask(embed: Any, request: bytes, answers: Answers, timeout_s: float | None = None) -> None:
@@ -69,7 +87,8 @@ async def ask(embed: Any, request: bytes, answers: Answers, timeout_s: float | N
     if reply.errors:
         answers.others[f"item error {reply.errors[0].code}"] += 1
     else:
-        answers.ok_ms.append(1e3 * (time.perf_counter() - started))
+        answers.ok_at.append(time.perf_counter())
+        answers.ok_ms.append(1e3 * (answers.ok_at[-1] - started))
 
 
 class Load:
@@ -78,10 +97,13 @@ class Load:
     Args:
         channel: to the server.
         requests: encoded EmbedRequests of one image each.
+        batches: encoded EmbedStreamRequests.
         seconds: of one measurement.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, requests: list[bytes], seconds: float) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, requests: list[bytes], batches: list[bytes], seconds: float
+    ) -> None:
         self._embed: Any = channel.unary_unary(
             f"{SERVICE}/Embed", response_deserializer=embedding_pb2.EmbedResponse.FromString
         )
@@ -89,6 +111,7 @@ class Load:
             f"{SERVICE}/EmbedStream", response_deserializer=embedding_pb2.EmbedStreamResponse.FromString
         )
         self._requests = itertools.cycle(requests)
+        self._batches = itertools.cycle(batches)
         self._seconds = seconds
 
     async def peak(self) -> float:
@@ -99,24 +122,24 @@ class Load:
             while time.perf_counter() < ends:
                 await ask(self._embed, next(self._requests), answers)
 
-        started = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(IN_FLIGHT)))
         if answers.others or answers.refused_ms:
             raise SystemExit(f"the server failed: {answers.others}, {len(answers.refused_ms)} refused")
-        return len(answers.ok_ms) / (time.perf_counter() - started)
+        return answers.per_s(ends)
 
     async def overload(self, per_s: float, deadline_s: float) -> tuple[Answers, float]:
-        """Calls that arrive at random, whatever became of the others; answers, and seconds until the last."""
+        """Calls that arrive at random, whatever became of the others; and how many were answered a second."""
         answers, rng = Answers(), random.Random(0)
         started = due = time.perf_counter()
         calls = []
         while due - started < self._seconds:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            answers.lag_ms.append(1e3 * (time.perf_counter() - due))
             request = next(self._requests)
             calls.append(asyncio.create_task(ask(self._embed, request, answers, deadline_s)))
             due += rng.expovariate(per_s)
         await asyncio.gather(*calls)
-        return answers, time.perf_counter() - started
+        return answers, answers.per_s(started + self._seconds)
 
     async def interactive(self) -> list[float]:
         """Milliseconds of single calls with pauses between them."""
@@ -135,9 +158,7 @@ class Load:
 
         async def requests() -> AsyncIterator[bytes]:
             while True:
-                inputs = [embedding_pb2.EmbedRequest.FromString(next(self._requests)) for _ in range(batch)]
-                merged = embedding_pb2.EmbedRequest(inputs=[part.inputs[0] for part in inputs])
-                yield embedding_pb2.EmbedStreamRequest(batch=merged).SerializeToString()
+                yield next(self._batches)
 
         async def stream() -> None:
             nonlocal done
@@ -165,63 +186,73 @@ def p(share: float, values: list[float]) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
-async def one_round(load: Load, batch: int, deadline_s: float) -> dict[str, float]:
-    """One line of the table."""
-    peak = await load.peak()
-    answers, took_s = await load.overload(OVERLOAD * peak, deadline_s)
-    peak_after = await load.peak()
-    alone = await load.interactive()
-    beside, bulk_per_s, batch_ms = await load.beside_bulk(batch)
-    mean_peak = (peak + peak_after) / 2
+async def overload_line(load: Load, pid: int, deadline_s: float) -> Line:
+    """One round of peak, overload, peak."""
+    clock, before = Clock(pid), await load.peak()
+    peak_side, clock = clock.side(1), Clock(pid)
+    answers, goodput = await load.overload(OVERLOAD * before, deadline_s)
+    side = clock.side(1)
+    peak = (before + await load.peak()) / 2
     return {
-        "peak_per_s": mean_peak,
-        "goodput_per_s": len(answers.ok_ms) / took_s,
-        "goodput_ratio": len(answers.ok_ms) / took_s / mean_peak,
+        "peak_per_s": peak,
+        "peak_cores_used": peak_side.cpu_s / peak_side.wall_s,
+        "goodput_per_s": goodput,
+        "goodput_cores_used": side.cpu_s / side.wall_s,
+        "goodput_ratio": goodput / peak,
         "refused": len(answers.refused_ms),
         "refused_p50_ms": p(0.5, answers.refused_ms),
         "refused_p95_ms": p(0.95, answers.refused_ms),
+        "refused_max_ms": max(answers.refused_ms, default=0.0),
         "too_late": sum(answers.others.values()),
+        "answered_p95_ms": p(0.95, answers.ok_ms),
+        "client_lag_p95_ms": p(0.95, answers.lag_ms),
+    }
+
+
+async def bulk_line(load: Load, batch: int) -> Line:
+    """One round of single calls, alone and beside bulk streams."""
+    alone = await load.interactive()
+    beside, bulk_per_s, batch_ms = await load.beside_bulk(batch)
+    return {
+        "alone_p50_ms": p(0.5, alone),
         "alone_p95_ms": p(0.95, alone),
         "beside_p50_ms": p(0.5, beside),
         "beside_p95_ms": p(0.95, beside),
         "bulk_batch_ms": batch_ms,
         "bulk_per_s": bulk_per_s,
-        "interactive_ratio": p(0.95, beside) / (p(0.95, alone) + batch_ms),
+        "ratio": p(0.95, beside) / (p(0.95, alone) + batch_ms),
     }
 
 
-@contextmanager
-def running_server(bundle: str | None, settings: list[str]) -> Iterator[str]:
-    """A server process on a free port; its address."""
-    with tempfile.TemporaryDirectory() as data:
-        arguments = ["--data", data, "--listen", "127.0.0.1:0", "--log-level", "error", "--provider", "cpu"]
-        arguments += ["--bundle", bundle] if bundle else []
-        for setting in ["cache.max_bytes=0", *settings]:
-            arguments += ["--set", setting]
-        child = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True)
-        try:
-            line = child.stdout.readline() if child.stdout else ""
-            match = re.search(r" on (\S+) ", line)
-            if not match:
-                raise SystemExit("the server did not start")
-            yield match[1]
-        finally:
-            child.terminate()
-            child.wait()
-
-
 async def measure(
-    address: str, requests: list[bytes], arguments: argparse.Namespace
-) -> list[dict[str, float]]:
-    """All rounds; the first warms everything and is left out."""
+    server: ServerProcess, requests: list[bytes], batches: list[bytes], arguments: argparse.Namespace
+) -> dict[str, Table]:
+    """All rounds of what was asked for; a short one before warms everything."""
     options = [("grpc.max_send_message_length", -1)]
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        load = Load(channel, requests, arguments.seconds)
-        table = [
-            await one_round(load, arguments.batch, arguments.deadline_seconds)
-            for _ in range(arguments.rounds + 1)
-        ]
-    return table[1:]
+    found: dict[str, Table] = {}
+    async with grpc.aio.insecure_channel(server.address, options=options) as channel:
+        load = Load(channel, requests, batches, arguments.seconds)
+        await Load(channel, requests, batches, WARM_SECONDS).interactive()
+        rounds = range(arguments.rounds)
+        if "overload" in arguments.what:
+            lines = [await overload_line(load, server.pid, arguments.deadline_seconds) for _ in rounds]
+            found["overload"] = rounds_and_median(lines)
+        if "bulk" in arguments.what:
+            found["bulk"] = rounds_and_median([await bulk_line(load, arguments.batch) for _ in rounds])
+    return found
+
+
+def promises_of(tables: dict[str, Table]) -> list[Promise]:
+    """On the medians."""
+    promises = []
+    if "overload" in tables:
+        middle = tables["overload"][MEDIAN]
+        promises.append(Promise("goodput at 4 x overload over the peak", middle["goodput_ratio"], 0.95))
+        promises.append(Promise("p95 of refusals, ms", middle["refused_p95_ms"], 50, is_at_most=True))
+    if "bulk" in tables:
+        what = "interactive p95 beside bulk over (alone + one batch)"
+        promises.append(Promise(what, tables["bulk"][MEDIAN]["ratio"], 1.5, is_at_most=True))
+    return promises
 
 
 def main() -> None:
@@ -229,44 +260,27 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--bundle", help="folder or name; default: the bundle shipped with Nearlight")
+    parser.add_argument("--what", default="overload,bulk", help="of overload, bulk")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of a round")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement of a round")
     parser.add_argument("--deadline-seconds", type=float, default=2.0, help="of each call under overload")
     parser.add_argument("--batch", type=int, default=16, help="images of one bulk batch")
     parser.add_argument("--set", action="append", default=[], help="a setting of the server; repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     arguments = parser.parse_args()
-    default = Path(__file__).resolve().parents[3] / "shared" / "data"
-    data = Path(os.environ.get("NEARLIGHT_DATA", default)) / "imagenet-sample100.parquet"
-    if not data.is_file():
-        raise SystemExit(f"no images at {data}; set NEARLIGHT_DATA to the folder that holds {data.name}")
-    images: list[bytes] = [cell.as_py() for cell in pq.read_table(data, columns=["image"])["image"]]
-    requests = [
-        embedding_pb2.EmbedRequest(inputs=[input_pb2.Input(image=image)]).SerializeToString()
-        for image in images
+    bundle = Bundle.open(find_bundle(arguments.bundle))
+    about = surroundings() | {"bundle": bundle.manifest.name, "deadline_s": arguments.deadline_seconds}
+    images = photographs()
+    requests = requests_of(images, 1, "", use_cache=False)
+    batches = [
+        embedding_pb2.EmbedStreamRequest(
+            batch=embedding_pb2.EmbedRequest.FromString(request)
+        ).SerializeToString()
+        for request in requests_of(images, arguments.batch, "", use_cache=False)
     ]
-    load_before = os.getloadavg()[0]
-    with running_server(arguments.bundle, arguments.set) as address:
-        table = asyncio.run(measure(address, requests, arguments))
-    median = {key: statistics.median(line[key] for line in table) for key in table[0]}
-    about = {
-        "bundle": arguments.bundle or "default",
-        "deadline_s": arguments.deadline_seconds,
-        "overload": OVERLOAD,
-        "seconds": arguments.seconds,
-        "onnxruntime": onnxruntime.__version__,
-        "grpc": grpc.__version__,
-        "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load_before": round(load_before, 2),
-    }
-    if arguments.json:
-        print(json.dumps({"rounds": table, "median": median, **about}, indent=2))
-        return
-    for key, middle in median.items():
-        cells = "".join(f"{line[key]:>11.3f}" for line in table)
-        print(f"{key:>20}{cells}   median {middle:.3f}")
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    with running_server(bundle.path, arguments.set) as server:
+        tables = asyncio.run(measure(server, requests, batches, arguments))
+    tell(about, tables, promises_of(tables), as_json=arguments.json)
 
 
 if __name__ == "__main__":

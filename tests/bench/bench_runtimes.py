@@ -1,24 +1,20 @@
 """What the fastest runtime of this machine gains over ONNX Runtime fp32, and trimmed texts over fixed ones.
 
-    python tests/bench/bench_runtimes.py --bundle BUNDLE [--rounds 5] [--threads N] [--json]
+    python -m tests.bench.bench_runtimes --bundle BUNDLE [--rounds 5] [--threads N] [--json]
 
-Real images and captions (imagenet-sample100.parquet and flickr8k-val.parquet in NEARLIGHT_DATA, else
-../shared/data), engines as the server opens them, no decoding and no network. Rounds of all sides are
-interleaved; a ratio is that of the least times over rounds. cpu_ratio compares processor time: it tells the
-same on a busy machine, where wall time tells who was interrupted.
+Real images and captions (imagenet-sample100, flickr8k-val), engines as the server opens them, no decoding and
+no network. Rounds of all sides are interleaved; a ratio is that of the least times over rounds. cpu_ratio
+compares processor time: it tells the same on a busy machine, where wall time tells who was interrupted.
+Cosines are to ONNX Runtime in float32, and drift is how much a vector changes with its batch; the best engine
+is the fastest of those that `nearlight tune` would allow.
 """
 
 import argparse
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.golden import least_cosine
@@ -31,9 +27,12 @@ from nearlight.server.runtimes.parity import Probes, parity_of
 from nearlight.server.runtimes.selection import candidates, open_engine
 from nearlight.server.threads import cpu_budget
 from nearlight.server.tower_engine import tower_graph
-from nearlight.server.tuning import library_versions, machine
+from tests.bench.record import Line, Promise, Table, surroundings, tell
+from tests.bench.samples import captions, photographs
 
 MIN_COSINE = 0.999
+IMAGES_AT_LEAST = 3.5
+SHORT_AT_LEAST = 4.5
 SHORT = 16
 
 
@@ -59,12 +58,12 @@ class Side:
         self.wall_s = min(self.wall_s, time.perf_counter() - wall)
         self.cpu_s = min(self.cpu_s, time.process_time() - cpu)
 
-    def over(self, other: "Side") -> dict[str, float]:
+    def over(self, other: "Side") -> Line:
         """Speed of this one over another, per row."""
         return {
-            "rows_per_s": round(self.rows / self.wall_s, 1),
-            "ratio": round((other.wall_s / other.rows) / (self.wall_s / self.rows), 2),
-            "cpu_ratio": round((other.cpu_s / other.rows) / (self.cpu_s / self.rows), 2),
+            "rows_per_s": self.rows / self.wall_s,
+            "ratio": (other.wall_s / other.rows) / (self.wall_s / self.rows),
+            "cpu_ratio": (other.cpu_s / other.rows) / (self.cpu_s / self.rows),
         }
 
 
@@ -77,33 +76,34 @@ def interleave(sides: Sequence[Side], rounds: int) -> None:
             side.measure()
 
 
-def bench_images(bundle: Bundle, pixels: Row, threads: int, rounds: int) -> dict[str, object]:
-    """Every engine on one batch of real images."""
+def bench_images(bundle: Bundle, pixels: Row, threads: int, rounds: int) -> tuple[Table, str]:
+    """Every engine on one batch of real images, and the name of the best."""
     graph = tower_graph(bundle, "image")
     sides: dict[str, Side] = {}
-    facts: dict[str, dict[str, float]] = {}
+    facts: dict[str, Line] = {}
+    allowed = []
     expected = None
     for choice in candidates("auto", "auto", threads):
         engine = open_engine(graph, choice)
         vectors = engine.encode(pixels)
         expected = vectors if expected is None else expected
-        parity = parity_of(engine, Probes(pixels[:4], expected[:4], pixels))
+        parity = parity_of(engine, Probes(pixels, expected, pixels))
         sides[str(choice)] = Side(lambda engine=engine: engine.encode(pixels), len(pixels))  # type: ignore[misc]
-        facts[str(choice)] = {"cosine": round(least_cosine(expected, vectors), 6), "drift": parity.drift}
+        facts[str(choice)] = {"least_cosine": least_cosine(expected, vectors), "drift": parity.drift}
+        if not parity.problem(MIN_COSINE):
+            allowed.append(str(choice))
     interleave(list(sides.values()), rounds)
     first = next(iter(sides.values()))
     table = {name: {**side.over(first), **facts[name]} for name, side in sides.items()}
-    allowed = {name: row for name, row in table.items() if row["cosine"] >= MIN_COSINE}
-    best = max(allowed, key=lambda name: allowed[name]["cpu_ratio"])
-    return {"engines": table, "best": best, "batch": len(pixels)}
+    return table, max(allowed, key=lambda name: table[name]["ratio"])
 
 
-def bench_texts(bundle: Bundle, captions: list[str], threads: int, rounds: int) -> dict[str, object]:
+def bench_texts(bundle: Bundle, texts: list[str], threads: int, rounds: int) -> Table:
     """Short captions at their length and at the whole context, and captions as they come, by each engine."""
     lengths = BatchingConfig().text_lengths
     graph = tower_graph(bundle, "text", lengths)
     tokenizer = bundle.tokenizer()
-    tokens = tokenizer.encode(captions)  # (N, L)
+    tokens = tokenizer.encode(texts)  # (N, L)
     used = tokenizer.lengths(tokens)
     short = tokens[used <= SHORT][:32]
     widths = [shape[0] for shape in graph.row_shapes]
@@ -112,18 +112,18 @@ def bench_texts(bundle: Bundle, captions: list[str], threads: int, rounds: int) 
         for low, width in zip([0, *widths], widths, strict=False)
         if (mine := (used > low) & (used <= width)).any()
     ]
-    table: dict[str, object] = {"captions": len(captions), "at_most_16_tokens": float((used <= SHORT).mean())}
+    table: Table = {}
     for choice in candidates("auto", "auto", threads):
         engine = open_engine(graph, choice)
         fixed = Side(lambda engine=engine: engine.encode(short), len(short))  # type: ignore[misc]
         trimmed = Side(lambda engine=engine: engine.encode(short[:, :SHORT]), len(short))  # type: ignore[misc]
-        mixed = Side(lambda engine=engine: _each(engine, batches), len(captions))  # type: ignore[misc]
+        mixed = Side(lambda engine=engine: _each(engine, batches), len(texts))  # type: ignore[misc]
         interleave([fixed, trimmed, mixed], rounds)
-        drift = float(np.abs(engine.encode(short) - engine.encode(short[:, :SHORT])).max())
         table[str(choice)] = {
-            "short_texts_at_16_over_77": trimmed.over(fixed),
-            "captions_as_served_over_77": mixed.over(fixed),
-            "largest_change": drift,
+            "fixed_77_per_s": fixed.over(fixed)["rows_per_s"],
+            **{f"short_{key}": value for key, value in trimmed.over(fixed).items()},
+            **{f"captions_{key}": value for key, value in mixed.over(fixed).items()},
+            "largest_change": float(np.abs(engine.encode(short) - engine.encode(short[:, :SHORT])).max()),
         }
     return table
 
@@ -144,26 +144,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cpu_budget())
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments = parser.parse_args()
-    default = Path(__file__).resolve().parents[3] / "shared" / "data"
-    data = Path(os.environ.get("NEARLIGHT_DATA", default))
     bundle = Bundle.open(find_bundle(arguments.bundle), verify=False)
+    about = surroundings() | {"bundle": bundle.manifest.name, "threads": arguments.threads}
     spec = bundle.manifest.towers.image.preprocess
-    images = pq.read_table(data / "imagenet-sample100.parquet", columns=["image"])["image"]
-    pixels = np.stack([load_pixels(images[i].as_py(), spec, ImageLimits()) for i in range(arguments.batch)])
-    result: dict[str, object] = {
-        "bundle": bundle.manifest.name,
-        "machine": machine(),
-        "versions": library_versions(),
-        "python": platform.python_version(),
-        "threads": arguments.threads,
-        "load_before": round(os.getloadavg()[0], 2),
-        "images": bench_images(bundle, pixels, arguments.threads, arguments.rounds),
-    }
+    images = photographs()[: arguments.batch]
+    pixels = np.stack([load_pixels(image, spec, ImageLimits()) for image in images])  # (B, H, W, 3)
+    table, best = bench_images(bundle, pixels, arguments.threads, arguments.rounds)
+    tables = {f"images, batches of {len(images)}": table}
+    promises = [Promise(f"{best} over {next(iter(table))}, images", table[best]["ratio"], IMAGES_AT_LEAST)]
     if bundle.manifest.towers.text is not None:
-        rows = pq.read_table(data / "flickr8k-val.parquet", columns=["captions"])["captions"]
-        captions = [caption for row in rows.slice(0, arguments.captions) for caption in row.as_py()[:1]]
-        result["texts"] = bench_texts(bundle, captions, arguments.threads, arguments.rounds)
-    print(json.dumps(result, indent=None if arguments.json else 2))
+        texts = captions()[: arguments.captions]
+        table = bench_texts(bundle, texts, arguments.threads, arguments.rounds)
+        tables["texts"] = table
+        name, line = next(iter(table.items()))
+        promises.append(
+            Promise(f"{name}, short texts at {SHORT} over 77", line["short_ratio"], SHORT_AT_LEAST)
+        )
+    tell(about, tables, promises, as_json=arguments.json)
 
 
 if __name__ == "__main__":

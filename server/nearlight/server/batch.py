@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nearlight.server.call import F32, Embedded, Lane, Row, Work
+from nearlight.server.call import F32, Embedded, Lane, Outcome, Row, Work, wake
 from nearlight.server.errors import ModelFailure
 from nearlight.server.log import get_logger
 from nearlight.server.runtimes.encoder import Encoder
@@ -110,17 +110,25 @@ def run(stage: str, batch: Batch, encoder: Encoder, pulse: Pulse, on_run: OnRun)
 def _answer(stage: str, works: list[Work], vectors: F32) -> None:
     """To each input its vector, unless that is not finite."""
     is_finite = np.isfinite(np.sum(vectors, axis=1))  # (B,)
-    for i, work in enumerate(works):
-        if is_finite[i]:
-            work.settle(Embedded(vectors[i], work.truncated))
-        else:
-            log.error(
-                "the engine gave a vector that is not finite",
-                stage=stage,
-                input=work.input.field,
-                request_id=work.call.request_id,
-            )
-            work.settle(ModelFailure("the engine gave a vector that is not finite"))
+    complete = []
+    try:
+        for i, work in enumerate(works):
+            if work.note(_outcome(stage, work, vectors[i], is_finite=bool(is_finite[i]))):
+                complete.append(work.call)
+    finally:
+        wake(complete)
+
+
+def _outcome(stage: str, work: Work, vector: F32, *, is_finite: bool) -> Outcome:
+    if is_finite:
+        return Embedded(vector, work.truncated)
+    log.error(
+        "the engine gave a vector that is not finite",
+        stage=stage,
+        input=work.input.field,
+        request_id=work.call.request_id,
+    )
+    return ModelFailure("the engine gave a vector that is not finite")
 
 
 def _dropped(work: Work) -> bool:

@@ -105,29 +105,29 @@ class Call:
         self._outcomes: list[Outcome | None] = [None] * size
         self._left = size
         self._lock = threading.Lock()
-        self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[None] = self._loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self.loop.create_future()
 
     def settle(self, index: int, outcome: Outcome) -> None:
         """Answer one input, from any thread; a second answer is ignored."""
+        if self.note(index, outcome):
+            wake([self])
+
+    def note(self, index: int, outcome: Outcome) -> bool:
+        """Answer one input without waking whoever waits for the call.
+
+        Returns:
+            Whether it was the last one: `wake` must follow.
+        """
         with self._lock:
             if self._outcomes[index] is not None:
-                return
+                return False
             self._outcomes[index] = outcome
             self._left -= 1
             is_last = not self._left
         if self._on_answer:
             self._on_answer(index, outcome)
-        if not is_last:
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._wake)
-        except RuntimeError:  # the loop is closed: the process is ending and nobody is left to tell
-            return
-
-    def _wake(self) -> None:
-        if not self._done.done():
-            self._done.set_result(None)
+        return is_last
 
     @property
     def left(self) -> int:
@@ -140,10 +140,10 @@ class Call:
         Raises:
             TooLate: the deadline passed first.
         """
-        until = None if self.deadline is None else self._loop.time() + self.deadline - time.monotonic()
+        until = None if self.deadline is None else self.loop.time() + self.deadline - time.monotonic()
         try:
             async with asyncio.timeout_at(until):
-                await self._done
+                await self.done
         except TimeoutError:
             raise TooLate("the deadline passed before the answer was ready") from None
         return [outcome for outcome in self._outcomes if outcome is not None]
@@ -159,6 +159,28 @@ class Call:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return TooLate("the deadline passed before work on this input began")
         return None
+
+
+def wake(calls: Sequence[Call]) -> None:
+    """Tell those who wait for these calls; each event loop is woken once, from any thread.
+
+    To wake a loop takes a system call, during which the loop already takes the interpreter: once for each
+    call of a batch, the engine's thread would come back to its next batch milliseconds later.
+    """
+    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for call in calls:
+        loops.setdefault(call.loop, []).append(call.done)
+    for loop, futures in loops.items():
+        try:
+            loop.call_soon_threadsafe(_finish, futures)
+        except RuntimeError:  # the loop is closed: the process is ending and nobody is left to tell
+            continue
+
+
+def _finish(futures: Sequence["asyncio.Future[None]"]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +247,11 @@ class Work:
         """Answer this input."""
         self.row = None
         self.call.settle(self.index, outcome)
+
+    def note(self, outcome: Outcome) -> bool:
+        """Answer this input as `Call.note` does."""
+        self.row = None
+        return self.call.note(self.index, outcome)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,16 +6,27 @@ configured on import, and until `configure` is called only warnings reach stderr
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 LogFormat = Literal["console", "json"]
 
+_request: ContextVar[str] = ContextVar("nearlight_request", default="")
+
+
+def _with_request(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """Every line says whose request it is about."""
+    if (request_id := _request.get()) and "request_id" not in event:
+        event["request_id"] = request_id
+    return event
+
+
 _SHARED: list[Processor] = [
     structlog.stdlib.filter_by_level,
-    structlog.contextvars.merge_contextvars,
+    _with_request,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -36,12 +47,12 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 def bind_request(request_id: str) -> None:
     """Whatever this task logs from now on says whose request it is about."""
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    _request.set(request_id)
 
 
 def current_request() -> str:
     """The request that this task works on, "" where there is none; threads get it along with their work."""
-    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
+    return _request.get()
 
 
 def configure(level: str, log_format: LogFormat) -> None:

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from nearlight.bundle.folder import Bundle
 from nearlight.server.cache import VectorCache
+from nearlight.server.call_guard import Guards
 from nearlight.server.catalog import Catalog
 from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
@@ -32,6 +33,7 @@ from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
 from nearlight.server.querier import Querier
 from nearlight.server.relevance import RelevanceDesk
+from nearlight.server.routes import Routes
 from nearlight.server.security.access import Access
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.security.tls import ServerTls
@@ -159,7 +161,7 @@ class Server:
         points = PointService(catalog, upserter, querier, relevance, limits, self._health)
         maintenance = MaintenanceService(catalog, relevance)
         # Typed here: the generated functions are not.
-        services: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = [
+        services: list[tuple[Callable[[Any, Any], None], Any]] = [
             (embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding),
             (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits, self._loader())),
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
@@ -167,8 +169,9 @@ class Server:
             (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, maintenance),
             (health_pb2_grpc.add_HealthServicer_to_server, self._health.servicer),
         ]
+        routes = Routes(server)
         for add, servicer in services:
-            add(servicer, server)
+            add(servicer, routes)
         if self._config.security.reflection:
             names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
@@ -262,7 +265,7 @@ def _grpc_server(config: ServerConfig, health: Health, tracing: Tracing) -> grpc
     security = config.security
     tokens = Tokens([token.get_secret_value() for token in security.tokens], security.tokens_file)
     return grpc.aio.server(
-        interceptors=[CallInterceptor(health, Access(tokens), CallerLimits(config.callers), tracing)],
+        interceptors=[CallInterceptor(Guards(health, Access(tokens), CallerLimits(config.callers), tracing))],
         options=[
             ("grpc.max_receive_message_length", config.limits.max_message_bytes),
             ("grpc.max_send_message_length", config.limits.max_message_bytes),

@@ -1,8 +1,7 @@
 """The one door through which the stages of a server count what they do. Safe from any thread."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,14 +17,14 @@ _REPLY_SECONDS = figures.STAGE_SECONDS.labels("reply", "any")
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
-@contextmanager
-def call_in_flight() -> Iterator[None]:
-    """From a call's begin to its end."""
+def call_began() -> None:
+    """A call was let in; `call_left` must follow."""
     figures.CALLS_IN_FLIGHT.inc()
-    try:
-        yield
-    finally:
-        figures.CALLS_IN_FLIGHT.dec()
+
+
+def call_left() -> None:
+    """A call that was let in is over."""
+    figures.CALLS_IN_FLIGHT.dec()
 
 
 def call_ended(method: str, status: str, seconds: float) -> None:
