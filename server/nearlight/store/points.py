@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nearlight.store.generations.settings import IndexSettings
+from nearlight.store.generations.settings import IndexSettings, IndexStatus
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -109,6 +109,7 @@ class CollectionInfo:
         payload_indexes: what makes filters fast, by path.
         aliases: its other names, ordered.
         index_settings: what overrides the store's choice of an index.
+        index: as it is.
     """
 
     name: str
@@ -121,3 +122,4 @@ class CollectionInfo:
     payload_indexes: tuple[PayloadIndex, ...] = ()
     aliases: tuple[str, ...] = ()
     index_settings: IndexSettings = IndexSettings()
+    index: IndexStatus = IndexStatus()

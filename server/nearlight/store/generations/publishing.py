@@ -1,9 +1,9 @@
 """From a file that was built to the generation that searches use, and back from the disk when a store opens.
 
-The order is that which no crash can turn into a wrong answer: the file is on the disk under a temporary name
-(`write_index_file`), it gets its name, the folder is on the disk, the database names it (the commit decides), and
-only then searches see it. What the database does not name is swept away at the next open; what it names and is
-not as it was written is put aside.
+The order is that which no crash can turn into a wrong answer: the file is on the disk under a temporary
+name (`write_index_file`), it gets its name, the folder is on the disk, the database names it (the commit
+decides), and only then searches see it. What the database does not name is swept away at the next open; what
+it names and is not as it was written is put aside.
 """
 
 import json
@@ -56,7 +56,10 @@ def newest_file(connection: sqlite3.Connection, place: Place) -> IndexFile | Non
         "WHERE collection_id = ? AND space_no = ? ORDER BY generation DESC LIMIT 1",
         (place.collection_id, place.space_no),
     ).fetchone()
-    return None if row is None else IndexFile(*row[:4], IndexSettings.from_json(row[4]))
+    if row is None:
+        return None
+    generation, up_to_seq, file_name, sha256, params = row
+    return IndexFile(generation, up_to_seq, file_name, sha256, IndexSettings.from_json(params))
 
 
 def named_files(connection: sqlite3.Connection) -> list[str]:
@@ -105,7 +108,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def name_file(
-    transaction: Transaction, order: BuildOrder, built: Built, path: Path, settings: IndexSettings, number: int
+    transaction: Transaction,
+    order: BuildOrder,
+    built: Built,
+    path: Path,
+    settings: IndexSettings,
+    number: int,
 ) -> None:
     """Let the database name a file, in place of those that it named of the collection before."""
     place = order.place
@@ -132,7 +140,8 @@ def name_file(
 def forget_files(connection: sqlite3.Connection, place: Place) -> None:
     """Name no file of a collection's vectors any more."""
     connection.execute(
-        "DELETE FROM index_files WHERE collection_id = ? AND space_no = ?", (place.collection_id, place.space_no)
+        "DELETE FROM index_files WHERE collection_id = ? AND space_no = ?",
+        (place.collection_id, place.space_no),
     )
 
 
@@ -173,5 +182,3 @@ def open_generation(folder: Path, file: IndexFile, head: Head) -> None:
         _log.warning("an index is put aside, search is exact until another is built: %s", error)
         quarantine(path)
         raise IndexFileBad(str(error)) from error
-
-

@@ -1,13 +1,13 @@
 """Searching a view that has a sealed generation: candidates from the index, exact scores, the head beside it.
 
-Candidates are scored from the vectors themselves, so a hit has the score that an exact search gives it, and the
-order is by score, then by seq. Where an index brings fewer rows than were asked for, as behind a filter that
-keeps little of the query's neighbourhood, the query is searched exactly: there are never fewer hits than exist.
+Candidates are scored from the vectors themselves, so a hit has the score that an exact search gives it, and
+the order is by score, then by seq. Where an index brings fewer rows than were asked for, as behind a filter
+that keeps little of the query's neighbourhood, the query is searched exactly: there are never fewer hits
+than exist.
 
-A filter is planned by the rows that it leaves, which are counted: few of them are compared one by one; else the
-index skips the others, and searches as much wider as the filter is narrow.
+A filter is planned by the rows that it leaves, which are counted: few of them are compared one by one; else
+the index skips the others, and searches as much wider as the filter is narrow.
 """
-
 
 from dataclasses import dataclass, field
 
@@ -187,13 +187,11 @@ class Search:
 
 
 def _widened(sealed: SealedView) -> float:
-    """How much wider to search so that as many of the allowed rows are seen as of all rows without a filter."""
+    """How much wider to search, so that as many allowed rows are seen as would be without a filter."""
     return min(_MOST_WIDENING, sealed.generation.n_rows / max(1, sealed.n_alive))
 
 
-def _best(
-    view: ReadView, scores: F32, seqs: I64, span: Span, wanted: int, with_vectors: bool
-) -> list[Found]:
+def _best(view: ReadView, scores: F32, seqs: I64, span: Span, wanted: int, with_vectors: bool) -> list[Found]:
     """The rows of the span among candidates (Q, K), ordered by score, then by seq."""
     by_seq = np.argsort(seqs, axis=1)
     scores, seqs = np.take_along_axis(scores, by_seq, axis=1), np.take_along_axis(seqs, by_seq, axis=1)
@@ -221,5 +219,3 @@ def vectors_of(view: ReadView, seqs: I64) -> F32:
         chunk, some = view.chunks[i], chunks == i
         vectors[some] = chunk.vectors[np.searchsorted(chunk.seqs[: chunk.n_rows], seqs[some])]
     return vectors
-
-
