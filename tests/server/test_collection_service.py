@@ -65,7 +65,9 @@ def test_the_space_comes_from_the_model_asked_for(stubs: Any) -> None:
         (Create(name="m", custom_space={"space_id": "s"}), INVALID, "custom_space.dim is 0"),
         (Create(name="m", store_images=True), UNBUILT, "store_images is not built"),
         (Create(name="m", durability=collection_pb2.DURABILITY_RELAXED), UNBUILT, "RELAXED"),
-        (Create(name="m", index_config={"kind": collection_pb2.INDEX_KIND_HNSW}), UNBUILT, "INDEX_KIND_HNSW"),
+        (Create(name="m", index_config={"kind": 9}), INVALID, "index_config.kind is 9"),
+        (Create(name="m", index_config={"hnsw_m": 2}), INVALID, "index.hnsw_m is 2; the limit is 4 to 128"),
+        (Create(name="m", index_config={"recall_target": 0.2}), INVALID, "index.recall_target is 0.2"),
     ],
 )
 def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode, words: str) -> None:
@@ -77,8 +79,7 @@ def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode
 
 def test_calls_of_later_versions_say_so_by_name(stubs: Any) -> None:
     calls: list[tuple[Any, Any, str]] = [
-        (stubs.collections.UpdateCollection, collection_pb2.UpdateCollectionRequest(), "UpdateCollection"),
-        (stubs.maintenance.MeasureRecall, maintenance_pb2.MeasureRecallRequest(), "Service/MeasureRecall"),
+        (stubs.maintenance.StartUpgrade, maintenance_pb2.StartUpgradeRequest(), "Service/StartUpgrade"),
     ]
     for call, request, name in calls:
         with pytest.raises(grpc.RpcError, match=f"{name} is not built in this server") as caught:

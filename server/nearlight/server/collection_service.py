@@ -9,11 +9,13 @@ from nearlight.server.convert.collections import (
     alias_changes,
     check_create,
     check_name,
+    check_update,
     collection_message,
     metadata_of,
     payload_kind_of,
     space_of,
 )
+from nearlight.server.convert.indexes import index_settings_of
 from nearlight.server.convert.points import path_of
 from nearlight.server.convert.values import page_after, page_size_of
 from nearlight.v1 import collection_pb2, collection_pb2_grpc
@@ -35,9 +37,10 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         check_create(request)
         space_id, dim = space_of(request, self._catalog.models)
         metadata = metadata_of(request.metadata_json)
+        index = index_settings_of(request.index_config)
         collection = await self._catalog.run(
             lambda: self._catalog.store.create_collection(
-                request.name, space_id=space_id, dim=dim, metadata=metadata
+                request.name, space_id=space_id, dim=dim, metadata=metadata, index=index
             )
         )
         return collection_message(collection.info, self._catalog.models)
@@ -67,6 +70,20 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         count = self._catalog.collection(request.name, "name").count()
         await self._catalog.run(lambda: self._catalog.store.delete_collection(request.name))
         return collection_pb2.DeleteCollectionResponse(deleted=count)
+
+    async def UpdateCollection(
+        self, request: collection_pb2.UpdateCollectionRequest, context: Context
+    ) -> collection_pb2.CollectionInfo:
+        """Change the metadata or the index of a collection."""
+        collection = self._catalog.collection(request.name, "name")
+        check_update(request)
+        metadata = metadata_of(request.metadata_json) if request.HasField("metadata_json") else None
+        if request.HasField("index_config"):
+            settings = index_settings_of(request.index_config)
+            await self._catalog.run(lambda: collection.configure_index(settings))
+        if metadata is not None:
+            await self._catalog.run(lambda: collection.replace_metadata(metadata))
+        return collection_message(collection.info, self._catalog.models)
 
     async def UpdateAliases(
         self, request: collection_pb2.UpdateAliasesRequest, context: Context

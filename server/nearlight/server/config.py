@@ -188,6 +188,20 @@ class CacheConfig(_Section):
     max_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
 
 
+class IndexesConfig(_Section):
+    """How the indexes of large collections are built and watched.
+
+    Args:
+        build_memory_mib: memory that building one may take; 0: half of the machine's, or of the container's.
+        build_threads: for building, at the lowest priority; 0: all cores of this process.
+        recall_share: of the searches through an index, which are searched again exactly for the figures.
+    """
+
+    build_memory_mib: Annotated[int, Field(ge=0)] = 0
+    build_threads: Annotated[int, Field(ge=0)] = 0
+    recall_share: Annotated[float, Field(ge=0, le=1)] = 0.001
+
+
 class LogConfig(_Section):
     """What is logged to stderr. At `debug` every call has a line with its timings."""
 
@@ -223,6 +237,7 @@ class ServerConfig(BaseSettings):
     batching: BatchingConfig = BatchingConfig()
     engine: EngineConfig = EngineConfig()
     cache: CacheConfig = CacheConfig()
+    indexes: IndexesConfig = IndexesConfig()
     security: SecurityConfig = SecurityConfig()
     callers: CallersConfig = CallersConfig()
     metrics: MetricsConfig = MetricsConfig()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc
+import numpy as np
 
 from nearlight.server.catalog import Catalog
 from nearlight.server.convert.collections import check_name, collection_message
@@ -16,6 +17,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 DEFAULT_SAMPLE = 1000
 MAX_SAMPLE = 1_000_000
+DEFAULT_QUERIES = 200
+MAX_QUERIES = 10_000
+MAX_RECALL_LIMIT = 1000
 
 
 class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
@@ -49,6 +53,24 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
                 for problem in report.problems
             ],
             points_checked=report.n_points,
+        )
+
+    async def MeasureRecall(
+        self, request: maintenance_pb2.MeasureRecallRequest, context: Context
+    ) -> maintenance_pb2.MeasureRecallResponse:
+        """Compare searches with exact ones now, by image and by text."""
+        collection = self._catalog.collection(request.collection)
+        n_queries = page_size_of(
+            request.queries, default=DEFAULT_QUERIES, largest=MAX_QUERIES, field="queries"
+        )
+        limit = page_size_of(request.limit, default=10, largest=MAX_RECALL_LIMIT, field="limit")
+        bank = await self._relevance.text_bank(collection.info.space_id)
+        texts = np.empty((0, collection.info.dim), np.float32) if bank is None else bank
+        found = await self._catalog.run(
+            lambda: collection.measure_recall(texts, n_queries=n_queries, limit=limit)
+        )
+        return maintenance_pb2.MeasureRecallResponse(
+            recall=found.recall, queries=found.n_queries, image_recall=found.image, text_recall=found.text
         )
 
     async def CreateSnapshot(

@@ -141,7 +141,7 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         """The nearest points to a text, an image, a vector or a point."""
         patience = patience_of(context)
         judge = await self._relevance.judge(request, request.collection, patience)
-        return judge.judged(await self._querier.query(judge.request, patience))
+        return judge.judged(await self._querier.query(judge.request, patience, judge.modality))
 
     async def QueryBatch(
         self, request: query_pb2.QueryBatchRequest, context: Context
@@ -153,7 +153,8 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         patience, name = patience_of(context), request.collection
         judges = await self._relevance.judges(request.queries, name, patience)
         asked = [judge.request for judge in judges]
-        answers = await self._querier.query_batch(collection, name, asked, patience)
+        modalities = [judge.modality for judge in judges]
+        answers = await self._querier.query_batch(collection, name, asked, patience, modalities)
         outcomes = [judge.outcome(answer) for judge, answer in zip(judges, answers, strict=True)]
         results = [_outcome(outcome, i) for i, outcome in enumerate(outcomes)]
         n = fitting(results, self._limits.max_message_bytes)

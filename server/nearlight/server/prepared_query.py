@@ -15,7 +15,9 @@ from nearlight.store import (
     Filter,
     Hit,
     HitGroup,
+    How,
     PointId,
+    SearchParams,
     diverse,
     mean_direction,
 )
@@ -32,6 +34,8 @@ class Fetch:
     payload: bool
     vectors: bool
     filter: Filter | None
+    params: SearchParams
+    modality: str
 
 
 class _Options(TypedDict):
@@ -86,9 +90,9 @@ class PreparedQuery:
 
 
 def prepared(
-    info: CollectionInfo, wish: QueryWish, rows: F32, times: StageTimes, watch: Stopwatch
+    info: CollectionInfo, wish: QueryWish, rows: F32, times: StageTimes, watch: Stopwatch, modality: str
 ) -> PreparedQuery:
-    """A query and the vectors (P + N, D) of its examples.
+    """A query, the vectors (P + N, D) of its examples, and what these were made of.
 
     Raises:
         InvalidQuery: the examples cancel out.
@@ -103,7 +107,7 @@ def prepared(
     if not (wish.is_best_score or is_as_given):
         direction = mean_direction(positive, negative, _weights(wish.positive), _weights(wish.negative))
         positive, negative = direction[np.newaxis], negative[:0]
-    fetch = _fetch(wish, len(left_out))
+    fetch = _fetch(wish, len(left_out), modality)
     return PreparedQuery(info, wish, positive, negative, left_out, fetch, times, watch)
 
 
@@ -111,7 +115,7 @@ def _weights(examples: Sequence[Example]) -> F32:
     return np.array([example.weight for example in examples], np.float32)
 
 
-def _fetch(wish: QueryWish, n_left_out: int) -> Fetch:
+def _fetch(wish: QueryWish, n_left_out: int, modality: str) -> Fetch:
     """As many more as may be left out, and candidates where variety counts."""
     limit, offset = wish.limit, wish.offset
     if wish.variety is not None or n_left_out:
@@ -126,11 +130,28 @@ def _fetch(wish: QueryWish, n_left_out: int) -> Fetch:
         wish.wanted.payload,
         wish.wanted.vectors or wish.variety is not None,
         wish.filter,
+        wish.params,
+        modality,
     )
 
 
-def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> tuple[list[list[Hit]], int | None]:
-    """The hits of queries that fetch alike, and how many points passed the filter, None without one."""
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The hits of queries that fetch alike.
+
+    Args:
+        hits: of each.
+        n_matching: points that passed the filter, None without one.
+        how: they were found.
+    """
+
+    hits: list[list[Hit]]
+    n_matching: int | None
+    how: How
+
+
+def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> Fetched:
+    """The hits of queries that fetch alike."""
     fetch = queries[0].fetch
     options = _Options(
         limit=fetch.limit,
@@ -140,19 +161,22 @@ def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> tuple[l
         with_vectors=fetch.vectors,
     )
     n_matching: int | None = None
+    how = How(head_points=queries[0].info.count)
     if fetch.is_best_score:
-        found = []
+        found: list[list[Hit]] = []
         for query in queries:
             hits, n = collection.search_best_score(query.positive, query.negative, fetch.filter, **options)
             found.append(hits)
             n_matching = None if fetch.filter is None else n
     else:
         vectors = np.concatenate([query.positive for query in queries])  # (Q, D)
-        if fetch.filter is None:
-            found = collection.search(vectors, **options)
-        else:
-            found, n_matching = collection.search_matching(vectors, fetch.filter, **options)
-    return [query.shaped(hits) for query, hits in zip(queries, found, strict=True)], n_matching
+        answer = collection.answer(
+            vectors, fetch.filter, params=fetch.params, modality=fetch.modality, **options
+        )
+        found, how = answer.hits, answer.how
+        n_matching = None if fetch.filter is None else answer.n_matching
+    shaped = [query.shaped(some) for query, some in zip(queries, found, strict=True)]
+    return Fetched(shaped, n_matching, how)
 
 
 def groups_of(collection: Collection, query: PreparedQuery, wish: GroupsWish) -> list[HitGroup]:

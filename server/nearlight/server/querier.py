@@ -10,15 +10,16 @@ from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, Input, Outcome, StageTimes
 from nearlight.server.catalog import Catalog, check_min_seq, check_space
 from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.indexes import search_info
 from nearlight.server.convert.points import hit_message
-from nearlight.server.convert.queries import Example, PointQuery, groups_wish, query_wish
+from nearlight.server.convert.queries import Example, PointQuery, groups_wish, modality_of, query_wish
 from nearlight.server.convert.values import cache_use, fitting, json_bytes, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, NotFound, ServerError
 from nearlight.server.patience import Patience
-from nearlight.server.prepared_query import PreparedQuery, groups_of, hits_of, prepared
+from nearlight.server.prepared_query import Fetched, PreparedQuery, groups_of, hits_of, prepared
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, CollectionInfo, Hit, PointId
+from nearlight.store import Collection, CollectionInfo, Hit, How, PointId
 from nearlight.v1 import query_pb2
 
 
@@ -36,15 +37,17 @@ class Querier:
         self._embedder = embedder
         self._limits = limits
 
-    async def query(self, request: query_pb2.QueryRequest, patience: Patience) -> query_pb2.QueryResponse:
-        """The nearest points of one query.
+    async def query(
+        self, request: query_pb2.QueryRequest, patience: Patience, modality: str | None = None
+    ) -> query_pb2.QueryResponse:
+        """The nearest points of one query, which was of this modality before it became a vector.
 
         Raises:
             ServerError: see `query_wish`; the query cannot be embedded; no such point.
             StoreError: no such collection.
         """
         collection = self._catalog.collection(request.collection)
-        ready = await self._ready(collection, request, patience)
+        ready = await self._ready(collection, request, patience, modality)
         [response] = await self._search(collection, [ready])
         return response
 
@@ -54,6 +57,7 @@ class Querier:
         name: str,
         requests: Sequence[query_pb2.QueryRequest],
         patience: Patience,
+        modalities: Sequence[str | None],
     ) -> list[query_pb2.QueryResponse | Exception]:
         """The nearest points of many queries of one collection; one that fails, fails alone.
 
@@ -62,13 +66,14 @@ class Querier:
             name: as it was asked for; the queries name the same or none.
             requests: as they came.
             patience: who asks, until when.
+            modalities: of the queries before they became vectors; None: as they are.
         """
         outcomes: dict[int, query_pb2.QueryResponse | Exception] = {}
         alike: dict[object, list[tuple[int, PreparedQuery]]] = defaultdict(list)
         made = await asyncio.gather(
             *(
-                self._ready_in_batch(collection, name, request, i, patience)
-                for i, request in enumerate(requests)
+                self._ready_in_batch(collection, name, request, i, patience, modality)
+                for i, (request, modality) in enumerate(zip(requests, modalities, strict=True))
             ),
             return_exceptions=True,
         )
@@ -121,12 +126,18 @@ class Querier:
             raise InvalidInput(reason, field="query.limit")
         return query_pb2.QueryGroupsResponse(
             groups=messages,
-            info=_search_info(ready.info, None),
+            info=search_info(
+                How(head_points=ready.info.count), ready.info.space_id, ready.info.last_seq, None
+            ),
             timings=timings(watch.ms, ready.times, search_ms=searching.ms),
         )
 
     async def _ready(
-        self, collection: Collection, request: query_pb2.QueryRequest, patience: Patience
+        self,
+        collection: Collection,
+        request: query_pb2.QueryRequest,
+        patience: Patience,
+        modality: str | None = None,
     ) -> PreparedQuery:
         watch = Stopwatch()
         info = collection.info
@@ -136,16 +147,22 @@ class Querier:
         examples = (*wish.positive, *wish.negative)
         patience, use = patience.wishing(request.priority), cache_use(request.cache)
         rows, times = await self._vectors_of(examples, collection, info, patience, use)  # (P + N, D)
-        return prepared(info, wish, rows, times, watch)
+        return prepared(info, wish, rows, times, watch, modality or modality_of(request.query))
 
     async def _ready_in_batch(
-        self, collection: Collection, name: str, request: query_pb2.QueryRequest, i: int, patience: Patience
+        self,
+        collection: Collection,
+        name: str,
+        request: query_pb2.QueryRequest,
+        i: int,
+        patience: Patience,
+        modality: str | None,
     ) -> PreparedQuery:
         if request.collection not in ("", name):
             field = f"queries[{i}].collection"
             reason = f"{field} is {request.collection[:80]!r}; it must be empty or {name!r}"
             raise InvalidInput(reason, field=field)
-        return await self._ready(collection, request, patience)
+        return await self._ready(collection, request, patience, modality)
 
     async def _vectors_of(
         self,
@@ -189,32 +206,20 @@ class Querier:
     ) -> list[query_pb2.QueryResponse]:
         """Search queries that fetch alike."""
         searching = Stopwatch()
-        found, n_matching = await self._catalog.run(lambda: hits_of(collection, queries))
+        found = await self._catalog.run(lambda: hits_of(collection, queries))
         return [
-            self._response(ready, hits, n_matching, searching.ms)
-            for ready, hits in zip(queries, found, strict=True)
+            self._response(ready, hits, found, searching.ms)
+            for ready, hits in zip(queries, found.hits, strict=True)
         ]
 
     def _response(
-        self, ready: PreparedQuery, hits: list[Hit], n_matching: int | None, search_ms: float
+        self, ready: PreparedQuery, hits: list[Hit], found: Fetched, search_ms: float
     ) -> query_pb2.QueryResponse:
         messages = [hit_message(hit, ready.wish.wanted) for hit in hits]
         n = fitting(messages, self._limits.max_message_bytes)
         return query_pb2.QueryResponse(
             hits=messages[:n],
-            info=_search_info(ready.info, n_matching),
+            info=search_info(found.how, ready.info.space_id, ready.info.last_seq, found.n_matching),
             timings=timings(ready.watch.ms, ready.times, search_ms=search_ms),
             next_offset=ready.wish.offset + n if n < len(messages) else None,
         )
-
-
-def _search_info(info: CollectionInfo, n_matching: int | None) -> query_pb2.SearchInfo:
-    return query_pb2.SearchInfo(
-        exact=True,
-        estimated_recall=1.0,
-        space_id=info.space_id,
-        index_kind="flat",
-        visible_seq=info.last_seq,
-        head_points=info.count,
-        filtered_count=n_matching,
-    )

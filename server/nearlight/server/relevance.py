@@ -14,6 +14,7 @@ from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, Caller, Input, StageTimes
 from nearlight.server.catalog import Catalog
 from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.queries import modality_of
 from nearlight.server.convert.values import cache_use, point_id_of, timings, vector_message, vector_of
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, NotPossible, ServerError
@@ -89,6 +90,11 @@ class Judge:
         del response.hits[:]
         response.hits.extend(hits)
         return response
+
+    @property
+    def modality(self) -> str:
+        """What the query is made of, whatever the search gets to see."""
+        return modality_of(self.asked.query)
 
     @property
     def is_widened(self) -> bool:
@@ -190,7 +196,7 @@ class RelevanceDesk:
             ServerError: the prompts cannot be embedded.
         """
         collection = self._catalog.collection(name)
-        bank = await self._text_bank(collection)
+        bank = await self.text_bank(collection.info.space_id)
         try:
             nulls = await self._catalog.run(lambda: self._catalog.store.calibrations.fit(collection, bank))
         except InvalidQuery as error:
@@ -214,9 +220,9 @@ class RelevanceDesk:
         model = self._catalog.model_for(collection.info)
         return await self._embedder.embed_one(model, source, patience, use)
 
-    async def _text_bank(self, collection: Collection) -> F32 | None:
-        """Vectors of the prompts (K, D); None where no model embeds texts into the collection's space."""
-        model = self._catalog.models.of_space(collection.info.space_id)
+    async def text_bank(self, space_id: str) -> F32 | None:
+        """Vectors of the prompts (K, D); None where no model embeds texts into a space."""
+        model = self._catalog.models.of_space(space_id)
         if model is None or "text" not in model.towers:
             return None
         patience = Patience(Caller(), waits_for_room=True)

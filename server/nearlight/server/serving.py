@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from grpc_reflection.v1alpha import reflection
 
 from nearlight.bundle.folder import Bundle
 from nearlight.server.cache import VectorCache
+from nearlight.server.call import F32
 from nearlight.server.call_guard import Guards
 from nearlight.server.catalog import Catalog
 from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
-from nearlight.server.config import ServerConfig
+from nearlight.server.config import MIB, ServerConfig
 from nearlight.server.decode import DecodePool
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
@@ -25,6 +27,7 @@ from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.label_sets import LabelSetDesk
 from nearlight.server.log import get_logger
 from nearlight.server.maintenance_service import MaintenanceService
+from nearlight.server.metrics import observe
 from nearlight.server.metrics.endpoint import MetricsEndpoint
 from nearlight.server.metrics.state import State
 from nearlight.server.model_loader import ModelLoader
@@ -60,6 +63,7 @@ SERVICES = (
     "nearlight.v1.MaintenanceService",
 )
 HEALTH_SERVICE = "grpc.health.v1.Health"
+BANK_LOOK_SECONDS = 0.5
 # After the last call has ended its reply may still be on its way.
 LAST_REPLY_SECONDS = 0.5
 
@@ -158,6 +162,7 @@ class Server:
         label_sets = LabelSetDesk(catalog, limits)
         embedding = EmbeddingService(models, embedder, prototypes, label_sets, limits, self._health)
         relevance = RelevanceDesk(catalog, embedder, limits)
+        self._watch_indexes(catalog.store, relevance)
         points = PointService(catalog, upserter, querier, relevance, limits, self._health)
         maintenance = MaintenanceService(catalog, relevance)
         # Typed here: the generated functions are not.
@@ -175,6 +180,25 @@ class Server:
         if self._config.security.reflection:
             names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
+
+    def _watch_indexes(self, store: Store, relevance: RelevanceDesk) -> None:
+        """Set how indexes are built, with texts that they are tuned on, and where recall is counted."""
+        config, loop = self._config.indexes, asyncio.get_running_loop()
+
+        def texts_of(space_id: str) -> F32 | None:
+            making = asyncio.run_coroutine_threadsafe(relevance.text_bank(space_id), loop)
+            while not store.indexes.is_closing:
+                with suppress(TimeoutError):
+                    return making.result(BANK_LOOK_SECONDS)
+            making.cancel()
+            return None
+
+        store.indexes.ask_texts = texts_of
+        if config.build_memory_mib:
+            store.indexes.budget_bytes = config.build_memory_mib * MIB
+        store.indexes.n_threads = config.build_threads or store.indexes.n_threads
+        store.sampler.share = config.recall_share
+        store.sampler.on_sample = observe.recall
 
     def _show_metrics(self, store: Store) -> None:
         """Open the metrics port.

@@ -33,11 +33,12 @@ from nearlight.store.errors import UpgradeRefused as UpgradeRefused
 from nearlight.store.errors import WrongSpace as WrongSpace
 from nearlight.store.filters import Filter as Filter
 from nearlight.store.filters import check_filter as check_filter
+from nearlight.store.generations.recall import MeasuredRecall as MeasuredRecall
 from nearlight.store.generations.sampling import Sampled as Sampled
 from nearlight.store.generations.search import How as How
 from nearlight.store.generations.search import SearchParams as SearchParams
 from nearlight.store.generations.settings import IndexSettings as IndexSettings
-from nearlight.store.generations.status import IndexStatus as IndexStatus
+from nearlight.store.generations.settings import IndexStatus as IndexStatus
 from nearlight.store.grouping import HitGroup as HitGroup
 from nearlight.store.label_sets import Calibration as Calibration
 from nearlight.store.label_sets import Label as Label

@@ -5,13 +5,16 @@ durable when it returns; from then on every read in every thread sees it. A sear
 scroll each see one committed state of the collection.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace as replace_fields
 from typing import Any
 
 import numpy as np
 
 from nearlight.store import rows
 from nearlight.store.collection_search import CollectionSearch
+from nearlight.store.creating import metadata_text
 from nearlight.store.errors import InvalidQuery, shown
 from nearlight.store.family import Elsewhere
 from nearlight.store.filters.checks import check_path
@@ -173,6 +176,25 @@ class Collection(CollectionSearch):
             PayloadIndexNotFound: the key has none.
         """
         self._change_index(path, None)
+
+    def replace_metadata(self, metadata: Mapping[str, Any]) -> None:
+        """Keep other metadata with the collection.
+
+        Raises:
+            InvalidCollection: it is no JSON object, or above 1 MiB.
+        """
+        self._check_here()
+        text = metadata_text(metadata)
+
+        def write(transaction: Transaction) -> None:
+            self._check_here()
+            statement = "UPDATE collections SET metadata = ? WHERE collection_id = ?"
+            transaction.connection.execute(statement, (text, self._place.collection_id))
+
+        def publish(_: None) -> None:
+            self._first_info = replace_fields(self._first_info, metadata=json.loads(text))
+
+        self._writer.run(write, publish)
 
     def configure_index(self, settings: IndexSettings) -> None:
         """Change how the collection is indexed; an index that is due then is built in the background.

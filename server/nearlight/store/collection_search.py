@@ -10,6 +10,7 @@ from nearlight.store.best_score import best_scores
 from nearlight.store.exact import Found
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter, HasId, IsEmpty, Path
+from nearlight.store.generations.recall import MeasuredRecall, measure_recall
 from nearlight.store.generations.search import Search, SearchParams
 from nearlight.store.grouping import HitGroup
 from nearlight.store.points import F32, Hit, PointId
@@ -19,6 +20,7 @@ from nearlight.store.searching import Answer, Scan
 from nearlight.store.view import ReadView
 
 CHOSEN = SearchParams()
+_TEXTS_NOTED = 8  # of one call, for tuning
 
 
 class CollectionSearch(CollectionReader):
@@ -40,8 +42,8 @@ class CollectionSearch(CollectionReader):
     ) -> Answer:
         """The nearest points of each query by cosine similarity, and how they were found.
 
-        There are `limit` hits as long as so many points pass the filter. What passes and what is near is judged
-        in one committed state.
+        There are `limit` hits as long as so many points pass the filter. What passes and what is near is
+        judged in one committed state.
 
         Args:
             queries: (Q, D), finite and not zero, any length.
@@ -59,7 +61,8 @@ class CollectionSearch(CollectionReader):
             Hits by score descending, equal scores by seq ascending.
 
         Raises:
-            InvalidQuery: a bad query vector, limit, offset or threshold, the filter or the params are refused.
+            InvalidQuery: a bad query vector, limit, offset or threshold, the filter or the params are
+                refused.
             WrongSpace: `space_id` is not the collection's.
         """
         span = checked_span(limit, offset, score_threshold)
@@ -75,7 +78,27 @@ class CollectionSearch(CollectionReader):
             with_vectors,
             modality,
         )
+        if modality == "text":
+            self.work.texts.extend(search.queries[:_TEXTS_NOTED])
         return self._searcher.answer(search, filter, with_payload)
+
+    def measure_recall(self, texts: npt.ArrayLike, *, n_queries: int, limit: int) -> MeasuredRecall:
+        """Compare searches, as asked without more, with exact ones over the same points.
+
+        Args:
+            texts: (T, D) text queries besides those that the collection saw of late; may be empty.
+            n_queries: of each kind, at least 1.
+            limit: best hits that count, at least 1.
+
+        Raises:
+            InvalidQuery: a number is out of range, or a vector is.
+        """
+        check_number("n_queries", n_queries, 1)
+        check_number("limit", limit, 1)
+        seen = self.work.text_queries(self._place.dim)
+        asked = np.concatenate([seen, self._queries(texts, None)])
+        view, target = self._head.view, self.work.settings.wanted_recall
+        return measure_recall(self._scanner, view, asked, n_queries, limit, target)
 
     def search(
         self,

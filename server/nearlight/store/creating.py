@@ -69,7 +69,16 @@ def check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, 
         raise InvalidCollection(
             "space_id", f"{n_bytes} bytes long", f"the limit is 1 to {MAX_SPACE_ID_BYTES} bytes"
         )
+    return metadata_text(metadata or {})
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON text.
+
+    Raises:
+        InvalidCollection: it is no JSON object, or above 1 MiB.
+    """
     try:
-        return payload_text(metadata or {})
+        return payload_text(metadata)
     except InvalidPoint as error:
         raise InvalidCollection("metadata", error.value, error.limit) from None

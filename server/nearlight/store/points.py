@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nearlight.store.generations.settings import IndexSettings
+from nearlight.store.generations.settings import IndexSettings, IndexStatus
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -123,6 +123,7 @@ class CollectionInfo:
         index_settings: what overrides the store's choice of an index.
         keeps_originals: whether it keeps the images and texts that its points were embedded from.
         other_space_id: the space that new points are embedded into as well, while the model changes; else "".
+        index: as it is.
     """
 
     name: str
@@ -137,3 +138,4 @@ class CollectionInfo:
     index_settings: IndexSettings = IndexSettings()
     keeps_originals: bool = False
     other_space_id: str = ""
+    index: IndexStatus = IndexStatus()

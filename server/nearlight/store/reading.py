@@ -18,7 +18,7 @@ from nearlight.store.errors import (
 from nearlight.store.family import Family
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter
-from nearlight.store.generations.status import IndexStatus, IndexWork
+from nearlight.store.generations.work import IndexWork
 from nearlight.store.ids import key_of
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, I64, CollectionInfo, PointId, Record
@@ -68,23 +68,18 @@ class CollectionReader:
         self._check_here()
         first = self._first_info
         metadata = json.loads(json.dumps(first.metadata))  # the caller's own copy
-        count = self._head.view.n_alive
+        view = self._head.view
         return replace(
             first,
-            count=count,
+            count=view.n_alive,
             metadata=metadata,
             last_seq=self._last_seq,
             payload_indexes=self._payload_indexes,
             aliases=self.aliases,
             index_settings=self.work.settings,
             other_space_id=self._family.other_space_id(first.space_id),
+            index=self.work.status(view),
         )
-
-    @property
-    def index(self) -> IndexStatus:
-        """The index as it is now."""
-        self._check_here()
-        return self.work.status(self._head.view)
 
     def count(self, filter: Filter | None = None) -> int:
         """Number of points, or of those that pass the filter.

@@ -29,7 +29,7 @@ WHERE points.collection_id = ? ORDER BY points.seq
 """
 _PAGE = """
 SELECT points.seq, vectors.vector, vectors.checksum
-FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+FROM points JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
 WHERE points.collection_id = ? AND points.seq > ? AND points.seq <= ? ORDER BY points.seq LIMIT ?
 """
 _BY_ID = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id = ?"
@@ -152,7 +152,7 @@ def checked_blocks(cursor: sqlite3.Cursor, dim: int) -> Iterator[tuple[I64, F32]
 def load_in_steps(
     connection: sqlite3.Connection, place: Place, up_to_seq: int, n_rows: int
 ) -> Iterator[tuple[I64, F32]]:
-    """As `load`, of the rows up to a seq; each block is read for itself and keeps no state of the database."""
+    """As `load`, of the rows up to a seq; each block is read for itself; rows without a vector are none."""
     after = 0
     while block := connection.execute(
         _PAGE, (place.space_no, place.collection_id, after, up_to_seq, n_rows)
@@ -175,9 +175,7 @@ def _vectors_of(block: Sequence[tuple[int, bytes | None, int]], dim: int) -> tup
 
 def existing_vectors(connection: sqlite3.Connection, place: Place, seqs: I64) -> tuple[I64, F32]:
     """Seqs (N,) and vectors (N, D) of those of these rows that exist, by ascending seq."""
-    found = connection.execute(
-        "SELECT * FROM (" + _VECTORS + ") ORDER BY seq", (json.dumps(seqs.tolist()), place.space_no)
-    ).fetchall()
+    found = sorted(connection.execute(_VECTORS, (json.dumps(seqs.tolist()), place.space_no)))
     if not found:
         return np.empty(0, np.int64), np.empty((0, place.dim), np.float32)
     return _vectors_of(found, place.dim)

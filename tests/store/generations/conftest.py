@@ -12,6 +12,7 @@ from nearlight.store.generations import keeping, search
 
 F32 = npt.NDArray[np.float32]
 DIM = 16
+GRAPH = IndexSettings(kind="hnsw")
 BUILD_SECONDS = 60.0
 
 
@@ -40,9 +41,7 @@ Fill = Callable[..., Collection]
 def fill(store: Store) -> Fill:
     """Makes a collection of `n` points in `store` and waits for its index."""
 
-    def make(
-        n: int = 600, settings: IndexSettings = IndexSettings(kind="hnsw"), name: str = "c", dim: int = DIM
-    ) -> Collection:
+    def make(n: int = 600, settings: IndexSettings = GRAPH, name: str = "c", dim: int = DIM) -> Collection:
         collection = store.create_collection(name, space_id="s", dim=dim, index=settings)
         vectors = clustered(n, 7, dim)
         collection.upsert([Point(i, vectors[i], {"n": i, "even": i % 2 == 0}) for i in range(n)])

@@ -10,6 +10,7 @@ from nearlight.store import Collection, IndexSettings, InvalidCollection, Point,
 from tests.store.generations.conftest import DIM, Fill, clustered, index_files, kept
 
 EXACT = SearchParams(exact=True)
+CHOSEN = SearchParams()
 
 
 def hits_of(
@@ -19,7 +20,7 @@ def hits_of(
     return [[(hit.id, hit.score) for hit in hits] for hits in answer.hits]
 
 
-def recall(collection: Collection, params: SearchParams = SearchParams()) -> float:
+def recall(collection: Collection, params: SearchParams = CHOSEN) -> float:
     queries = clustered(50, 99)
     found, true = (hits_of(collection, queries, one) for one in (params, EXACT))
     return float(np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, true, strict=True)]))
@@ -32,9 +33,9 @@ def test_an_index_is_built_and_found_again(tmp_path: Path, kind: str) -> None:
         collection = store.create_collection("c", space_id="s", dim=DIM, index=settings)
         vectors = clustered(800, 1)
         collection.upsert([Point(i, vectors[i], {}) for i in range(800)])
-        assert collection.index.kind in ("exact", kind)
+        assert collection.info.index.kind in ("exact", kind)
         kept(store)
-        status = collection.index
+        status = collection.info.index
         assert (status.kind, status.state, status.head_points, status.tombstones) == (kind, "ready", 0, 0)
         assert status.indexed_seq == 800
         assert status.estimated_recall >= 0.95
@@ -51,7 +52,7 @@ def test_an_index_is_built_and_found_again(tmp_path: Path, kind: str) -> None:
         collection.delete([0, 1])
     with Store.open(tmp_path, n_threads=2) as store:
         collection = store.collection("c")
-        assert collection.index == replace(status, head_points=1, tombstones=2)  # found, not built again
+        assert collection.info.index == replace(status, head_points=1, tombstones=2)  # found, not built again
         assert collection.info.index_settings == settings
         hits = collection.answer(vectors[:1], limit=3)
         assert hits.hits[0][0].id == "new"
@@ -98,28 +99,28 @@ def test_a_threshold_leaves_out_what_is_below(fill: Fill) -> None:
 
 def test_it_is_built_anew_when_the_head_has_grown(store: Store, fill: Fill) -> None:
     collection = fill(400)
-    first = collection.index.generation
+    first = collection.info.index.generation
     vectors = clustered(1000, 2)
     collection.upsert([Point(f"b{i}", vectors[i], {}) for i in range(190)])
     kept(store)
-    assert (collection.index.generation, collection.index.head_points) == (first, 190)
+    assert (collection.info.index.generation, collection.info.index.head_points) == (first, 190)
     collection.upsert([Point(f"b{i}", vectors[i], {}) for i in range(190, 250)])
     kept(store)
-    assert collection.index.generation > first
-    assert (collection.index.head_points, collection.index.indexed_seq) == (0, 650)
+    assert collection.info.index.generation > first
+    assert (collection.info.index.head_points, collection.info.index.indexed_seq) == (0, 650)
     assert len(index_files(Path(store.indexes._folder).parent)) == 1
 
 
 def test_it_is_built_anew_when_a_fifth_is_dead(store: Store, fill: Fill) -> None:
     collection = fill(500)
-    first = collection.index.generation
+    first = collection.info.index.generation
     collection.delete(list(range(100)))
     kept(store)
-    assert (collection.index.generation, collection.index.tombstones) == (first, 100)
+    assert (collection.info.index.generation, collection.info.index.tombstones) == (first, 100)
     collection.delete([100])
     kept(store)
-    assert collection.index.generation > first
-    assert collection.index.tombstones == 0
+    assert collection.info.index.generation > first
+    assert collection.info.index.tombstones == 0
     assert recall(collection) >= 0.95
     assert collection.verify().problems == []
     with store._readers.snapshot() as connection:
@@ -128,16 +129,16 @@ def test_it_is_built_anew_when_a_fifth_is_dead(store: Store, fill: Fill) -> None
 
 def test_settings_decide_and_may_change(store: Store, fill: Fill) -> None:
     collection = fill(600, IndexSettings(kind="auto"))
-    assert collection.index.kind == "exact"  # far below the size that an index is worth
+    assert collection.info.index.kind == "exact"  # far below the size that an index is worth
     collection.configure_index(IndexSettings(kind="auto", exact_up_to=300))
     kept(store)
-    assert collection.index.kind == "hnsw"
+    kinds = [collection.info.index.kind]
     collection.configure_index(IndexSettings(kind="ivf"))
     kept(store)
-    assert collection.index.kind == "ivf"
+    kinds.append(collection.info.index.kind)
     collection.configure_index(IndexSettings(kind="exact"))
     kept(store)
-    assert collection.index.kind == "exact"
+    assert [*kinds, collection.info.index.kind] == ["hnsw", "ivf", "exact"]
     assert not index_files(Path(store.indexes._folder).parent)
     assert collection.answer(clustered(1, 1), limit=3).how.exact
 
@@ -145,7 +146,7 @@ def test_settings_decide_and_may_change(store: Store, fill: Fill) -> None:
 def test_a_budget_that_no_index_fits_leaves_search_exact(store: Store, fill: Fill) -> None:
     store.indexes.budget_bytes = 1000
     collection = fill(600)
-    assert collection.index.kind == "exact"
+    assert collection.info.index.kind == "exact"
     assert len(collection.answer(clustered(1, 1), limit=10).hits[0]) == 10
 
 

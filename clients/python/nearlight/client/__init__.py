@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from nearlight.client.errors import Unauthenticated as Unauthenticated
     from nearlight.client.errors import Unsupported as Unsupported
     from nearlight.client.errors import WrongSpace as WrongSpace
+    from nearlight.client.index_values import IndexConfig as IndexConfig
+    from nearlight.client.index_values import IndexState as IndexState
+    from nearlight.client.index_values import Recall as Recall
+    from nearlight.client.index_values import SearchInfo as SearchInfo
     from nearlight.client.label_sets import Calibration as Calibration
     from nearlight.client.label_sets import LabelSet as LabelSet
     from nearlight.client.options import Example as Example
@@ -45,7 +49,6 @@ if TYPE_CHECKING:
     from nearlight.client.values import Point as Point
     from nearlight.client.values import QueryResult as QueryResult
     from nearlight.client.values import Record as Record
-    from nearlight.client.values import SearchInfo as SearchInfo
     from nearlight.client.values import UpsertAck as UpsertAck
     from nearlight.client.values import UpsertResult as UpsertResult
 
@@ -81,7 +84,10 @@ _HOMES = {
     "Record": "values",
     "RetryPolicy": "retry",
     "ScoredLabel": "classification",
-    "SearchInfo": "values",
+    "SearchInfo": "index_values",
+    "IndexConfig": "index_values",
+    "IndexState": "index_values",
+    "Recall": "index_values",
     "ServerFailure": "errors",
     "Tls": "transport",
     "TooLate": "errors",

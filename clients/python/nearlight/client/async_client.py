@@ -15,6 +15,7 @@ from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.async_calls import AsyncCaller
 from nearlight.client.async_upkeep import AsyncUpkeep
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.index_values import IndexConfig
 from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.transport import Connection
@@ -116,6 +117,7 @@ class AsyncClient(AsyncUpkeep):
         model: str = "",
         space: tuple[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        index: IndexConfig | None = None,
         exist_ok: bool = False,
         timeout: float | None = None,
     ) -> CollectionInfo:
@@ -124,7 +126,7 @@ class AsyncClient(AsyncUpkeep):
         With ``exist_ok`` a collection of this name is returned as it is.
         """
         plan = collection_plans.create_collection(
-            name, model=model, space=space, metadata=metadata, exist_ok=exist_ok
+            name, model=model, space=space, metadata=metadata, index=index, exist_ok=exist_ok
         )
         return await self._caller.run(plan, timeout)
 

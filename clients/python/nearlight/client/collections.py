@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from nearlight.client import convert
 from nearlight.client.errors import AlreadyExists, InvalidInput
+from nearlight.client.index_values import IndexConfig, config_for_wire
 from nearlight.client.methods import (
     CREATE_COLLECTION,
     CREATE_PAYLOAD_INDEX,
@@ -28,6 +29,7 @@ def create_collection(
     model: str,
     space: tuple[str, int] | None,
     metadata: Mapping[str, Any] | None,
+    index: IndexConfig | None,
     exist_ok: bool,
 ) -> Plan[CollectionInfo]:
     """Creates a collection for a model, for one's own space (space_id, dim), or for the default model."""
@@ -40,6 +42,8 @@ def create_collection(
         request.custom_space.space_id, request.custom_space.dim = space
     if metadata is not None:
         request.metadata_json = convert.json_for_wire(metadata, "metadata")
+    if index is not None:
+        request.index_config.CopyFrom(config_for_wire(index))
     try:
         return convert.collection_from_wire((yield from ask(CREATE_COLLECTION(request))))
     except AlreadyExists:

@@ -16,6 +16,7 @@ from google.protobuf import json_format
 from nearlight.client.classification import ScoredLabel
 from nearlight.client.errors import InvalidInput
 from nearlight.client.files import MAX_IMAGE_FILE_BYTES, read_image_file
+from nearlight.client.index_values import index_state_from_wire
 from nearlight.client.values import (
     F32,
     CollectionInfo,
@@ -30,7 +31,6 @@ from nearlight.client.values import (
     Point,
     PointId,
     Record,
-    SearchInfo,
     describe,
 )
 from nearlight.v1 import (
@@ -243,15 +243,6 @@ def group_from_wire(message: query_pb2.HitGroup) -> HitGroup:
     return HitGroup(json.loads(message.key_json), tuple(hit_from_wire(hit) for hit in message.hits))
 
 
-def search_info_from_wire(message: query_pb2.SearchInfo) -> SearchInfo:
-    """Returns how a search went."""
-    recall = message.estimated_recall if message.HasField("estimated_recall") else None
-    filtered = message.filtered_count if message.HasField("filtered_count") else None
-    return SearchInfo(
-        message.exact, recall, message.space_id, message.index_kind, message.visible_seq, filtered
-    )
-
-
 def labels_from_wire(message: embedding_pb2.ImageLabels) -> tuple[ScoredLabel, ...]:
     """Returns the labels of an image, best first."""
     return tuple(ScoredLabel(one.label, one.probability, one.score) for one in message.labels)
@@ -273,6 +264,7 @@ def collection_from_wire(message: collection_pb2.CollectionInfo) -> CollectionIn
             index.key: collection_pb2.PayloadType.Name(index.type).removeprefix("PAYLOAD_TYPE_").lower()
             for index in message.payload_indexes
         },
+        index=index_state_from_wire(message),
     )
 
 

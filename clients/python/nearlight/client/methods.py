@@ -93,6 +93,9 @@ DELETE_COLLECTION = Method(
     collection_pb2.DeleteCollectionResponse,
     repeatable=False,
 )
+UPDATE_COLLECTION = Method(
+    _C + "UpdateCollection", collection_pb2.UpdateCollectionRequest, collection_pb2.CollectionInfo
+)
 UPDATE_ALIASES = Method(
     _C + "UpdateAliases",
     collection_pb2.UpdateAliasesRequest,
@@ -125,6 +128,9 @@ QUERY_BATCH = Method(_P + "QueryBatch", query_pb2.QueryBatchRequest, query_pb2.Q
 QUERY_GROUPS = Method(_P + "QueryGroups", query_pb2.QueryGroupsRequest, query_pb2.QueryGroupsResponse)
 
 VERIFY = Method(_K + "Verify", maintenance_pb2.VerifyRequest, maintenance_pb2.VerifyResponse)
+MEASURE_RECALL = Method(
+    _K + "MeasureRecall", maintenance_pb2.MeasureRecallRequest, maintenance_pb2.MeasureRecallResponse
+)
 CREATE_SNAPSHOT = Method(
     _K + "CreateSnapshot",
     maintenance_pb2.CreateSnapshotRequest,

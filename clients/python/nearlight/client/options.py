@@ -36,7 +36,8 @@ class QueryOptions(TypedDict, total=False):
     diversity: 0 (best hits) to 1 (most varied), chosen among so many ``candidates``, default 10 * limit.
     limit: hits wanted, default 10. offset: hits skipped first, default 0.
     score_threshold: least cosine, -1 to 1. with_payload: True (default), False, or the keys wanted.
-    with_vectors: default False. filter: see FilterLike. exact: compare every vector. recall_target: 0.5 to 1.
+    with_vectors: default False. filter: see FilterLike. exact: compare every vector. recall_target: 0.5 to 1,
+    for which the server picks a width; hnsw_ef, ivf_nprobe: the width itself.
     min_seq: read your writes. min_relevance: 0 to 1, in a calibrated collection, for one text, image or id.
     autocut: cut before so many falls of scores, 1 to 10. timeout: seconds for each RPC, its retries included.
     """
@@ -58,6 +59,8 @@ class QueryOptions(TypedDict, total=False):
     filter: FilterLike
     exact: bool
     recall_target: float
+    hnsw_ef: int
+    ivf_nprobe: int
     min_seq: int
     min_relevance: float
     autocut: int

@@ -8,6 +8,7 @@ from typing import Unpack
 from nearlight.client import convert
 from nearlight.client.batching import batches, room_bytes
 from nearlight.client.errors import InvalidInput
+from nearlight.client.index_values import search_info_from_wire
 from nearlight.client.methods import QUERY, QUERY_BATCH, QUERY_GROUPS
 from nearlight.client.options import Example, QueryOptions
 from nearlight.client.plan import Plan, Server, ask, sendable
@@ -76,7 +77,7 @@ def _completed(request: query_pb2.QueryRequest, reply: query_pb2.QueryResponse) 
         request.offset, request.limit = reply.next_offset, end - reply.next_offset
         reply = yield from ask(QUERY(request))
         hits += [convert.hit_from_wire(hit) for hit in reply.hits]
-    return QueryResult(tuple(hits), convert.search_info_from_wire(reply.info))
+    return QueryResult(tuple(hits), search_info_from_wire(reply.info))
 
 
 def _query_request(options: QueryOptions) -> query_pb2.QueryRequest:
@@ -91,8 +92,10 @@ def _query_request(options: QueryOptions) -> query_pb2.QueryRequest:
         min_relevance=options.get("min_relevance"),
         min_seq=options.get("min_seq", 0),
     )
-    if "exact" in options or "recall_target" in options:
+    if options.keys() & {"exact", "recall_target", "hnsw_ef", "ivf_nprobe"}:
         request.params.exact = options.get("exact", False)
+        request.params.hnsw_ef = convert.uint32_for_wire("hnsw_ef", options.get("hnsw_ef", 0))
+        request.params.ivf_nprobe = convert.uint32_for_wire("ivf_nprobe", options.get("ivf_nprobe", 0))
         if "recall_target" in options:
             request.params.recall_target = options["recall_target"]
     if "autocut" in options:

@@ -13,6 +13,7 @@ from nearlight.client import points as point_plans
 from nearlight.client import queries as query_plans
 from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.classification import Classification, ClassifyOptions
+from nearlight.client.index_values import IndexConfig
 from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
@@ -127,6 +128,7 @@ class Client(Upkeep):
         model: str = "",
         space: tuple[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        index: IndexConfig | None = None,
         exist_ok: bool = False,
         timeout: float | None = None,
     ) -> CollectionInfo:
@@ -135,7 +137,7 @@ class Client(Upkeep):
         With ``exist_ok`` a collection of this name is returned as it is.
         """
         plan = collection_plans.create_collection(
-            name, model=model, space=space, metadata=metadata, exist_ok=exist_ok
+            name, model=model, space=space, metadata=metadata, index=index, exist_ok=exist_ok
         )
         return self._caller.run(plan, timeout)
 

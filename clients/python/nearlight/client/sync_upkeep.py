@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from nearlight.client import indexes as index_plans
 from nearlight.client import label_sets as label_set_plans
 from nearlight.client import maintenance as maintenance_plans
 from nearlight.client import models as model_plans
 from nearlight.client import relevance as relevance_plans
+from nearlight.client.index_values import IndexConfig, Recall
 from nearlight.client.label_sets import LabelSet
 from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
 from nearlight.client.relevance import CollectionCalibration
@@ -64,6 +66,18 @@ class Upkeep:
     def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
         """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""
         return self._caller.run(maintenance_plans.verify(collection, sample), timeout)
+
+    def measure_recall(
+        self, collection: str, *, queries: int = 0, limit: int = 0, timeout: float | None = None
+    ) -> Recall:
+        """Compares ``queries`` searches (200) for ``limit`` hits (10) with exact ones, now."""
+        return self._caller.run(index_plans.measure_recall(collection, queries, limit), timeout)
+
+    def configure_index(
+        self, collection: str, config: IndexConfig, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Changes how a collection is indexed; an index that is due then is built in the background."""
+        return self._caller.run(index_plans.configure_index(collection, config), timeout)
 
     def create_snapshot(self, collection: str, *, timeout: float | None = None) -> Snapshot:
         """Copies a collection while it serves."""

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearlight.client.errors import InvalidInput, ItemsFailed
+from nearlight.client.index_values import IndexState, SearchInfo
 from nearlight.v1.filter_pb2 import Filter
 
 PointId: TypeAlias = str | int
@@ -165,18 +166,6 @@ class Hit:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SearchInfo:
-    """How a search went: see SearchInfo in query.proto. ``filtered_count``: points that passed the filter."""
-
-    exact: bool
-    estimated_recall: float | None
-    space_id: str
-    index_kind: str
-    visible_seq: int
-    filtered_count: int | None = None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class QueryResult(Sequence[Hit]):
     """The hits of a query, best first; it is their sequence."""
@@ -219,6 +208,7 @@ class CollectionInfo:
     metadata: dict[str, Any]
     aliases: tuple[str, ...]
     payload_indexes: dict[str, str] = field(default_factory=dict)
+    index: IndexState = IndexState()
 
 
 @dataclass(frozen=True, slots=True)

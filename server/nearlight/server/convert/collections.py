@@ -4,8 +4,9 @@ import json
 import re
 from typing import Any
 
+from nearlight.server.convert.indexes import index_config_message, index_state_message, state_number
 from nearlight.server.convert.points import key_of_path
-from nearlight.server.convert.values import check_count, enum_name, json_bytes, refuse_unbuilt
+from nearlight.server.convert.values import check_count, json_bytes, refuse_unbuilt
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
 from nearlight.store import AliasChange, CollectionInfo, DeleteAlias, PayloadKind, SetAlias
@@ -29,8 +30,6 @@ _PAYLOAD_KINDS: dict[collection_pb2.PayloadType, PayloadKind] = {
     collection_pb2.PAYLOAD_TYPE_GEO: "geo",
 }
 _PAYLOAD_TYPES = {kind: number for number, kind in _PAYLOAD_KINDS.items()}
-
-_EXACT_KINDS = (collection_pb2.INDEX_KIND_UNSPECIFIED, collection_pb2.INDEX_KIND_EXACT)
 
 
 def check_name(name: str, field: str = "name") -> None:
@@ -79,9 +78,18 @@ def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
         raise NotBuilt(
             "durability RELAXED is not built in this server: every write is FULL", field="durability"
         )
-    if request.index_config.kind not in _EXACT_KINDS:
-        kind = enum_name(collection_pb2.IndexKind, request.index_config.kind, "index_config.kind")
-        raise NotBuilt(f"index_config.kind {kind} is not built in this server", field="index_config.kind")
+
+
+def check_update(request: collection_pb2.UpdateCollectionRequest) -> None:
+    """Refuse settings this server cannot honour.
+
+    Raises:
+        NotBuilt: names the field.
+    """
+    if request.durability == collection_pb2.DURABILITY_RELAXED:
+        raise NotBuilt(
+            "durability RELAXED is not built in this server: every write is FULL", field="durability"
+        )
 
 
 def metadata_of(data: bytes) -> dict[str, Any]:
@@ -147,10 +155,10 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
         created_unix_ms=info.created_unix_ms,
         metadata_json=json_bytes(info.metadata),
         model=model.name if model else "",
-        state=collection_pb2.COLLECTION_STATE_READY,
+        state=state_number(info.index),
         durability=collection_pb2.DURABILITY_FULL,
-        index_config=collection_pb2.IndexConfig(kind=collection_pb2.INDEX_KIND_EXACT),
-        index=collection_pb2.IndexState(kind=collection_pb2.INDEX_KIND_EXACT, head_points=info.count),
+        index_config=index_config_message(info.index_settings),
+        index=index_state_message(info.index),
         payload_indexes=[
             collection_pb2.PayloadIndex(
                 key=key_of_path(index.path),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nearlight.server.call import F32, Input
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.filters import wanted_filter
+from nearlight.server.convert.indexes import NO_PARAMS, search_params_of
 from nearlight.server.convert.points import Wanted, path_of, wanted_parts
 from nearlight.server.convert.values import (
     check_count,
@@ -16,7 +17,7 @@ from nearlight.server.convert.values import (
     vector_of,
 )
 from nearlight.server.errors import InvalidInput, NotBuilt, NotPossible
-from nearlight.store import Filter, PointId
+from nearlight.store import Filter, PointId, SearchParams
 from nearlight.v1 import query_pb2
 
 DEFAULT_LIMIT = 10
@@ -65,6 +66,7 @@ class QueryWish:
         wanted: which parts come back.
         filter: only points that pass, or None.
         variety: None: the best hits.
+        params: how hard to search.
     """
 
     positive: tuple[Example, ...]
@@ -76,6 +78,7 @@ class QueryWish:
     wanted: Wanted
     filter: Filter | None
     variety: Variety | None
+    params: SearchParams = NO_PARAMS
 
 
 def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) -> QueryWish:
@@ -115,6 +118,7 @@ def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) 
         wanted=wanted_parts(request.with_payload, request.with_vectors, request.dtype),
         filter=wanted_filter(request),
         variety=_variety(request, limit, most),
+        params=search_params_of(request),
     )
 
 
@@ -217,3 +221,9 @@ def _threshold(request: query_pb2.QueryRequest) -> float | None:
         reason = f"score_threshold is {request.score_threshold}; the limit is -1 to 1"
         raise InvalidInput(reason, field="score_threshold")
     return request.score_threshold
+
+
+def modality_of(query: query_pb2.Query) -> str:
+    """What a query is made of: "text", "image" (a stored point too), "vector" or "mix"."""
+    which = query.WhichOneof("query") or "vector"
+    return "image" if which == "id" else which

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 # From a tokenised text to a call that waited through an overload.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+RECALLS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.999)  # of ten hits; what is above the last is all of them
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 CALLS = Counter(
@@ -65,6 +66,15 @@ CACHE_LOOKUPS = Counter(
     registry=None,
 )
 
+RECALL = Histogram(
+    "nearlight_recall",
+    "Recall@10 of live queries that used an index, a share of which is searched again exactly; by what the "
+    "query was made of, and by the share of the points that its filter left.",
+    ["modality", "selectivity"],
+    buckets=RECALLS,
+    registry=None,
+)
+
 ALL = (
     CALLS,
     CALL_SECONDS,
@@ -78,4 +88,5 @@ ALL = (
     TEXT_TOKENS,
     PADDING_TOKENS,
     CACHE_LOOKUPS,
+    RECALL,
 )

@@ -12,6 +12,7 @@ from nearlight.server.call import Outcome, Row, StageTimes
 from nearlight.server.errors import ServerError
 from nearlight.server.metrics import figures
 from nearlight.server.stopwatch import Stopwatch
+from nearlight.store import Sampled
 
 _REPLY_SECONDS = figures.STAGE_SECONDS.labels("reply", "any")
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -95,6 +96,11 @@ def padding(tokens: int, width: int) -> None:
 def cache(name: str, *, hit: bool) -> None:
     """A look into a cache, such as "labels"."""
     figures.CACHE_LOOKUPS.labels(name, "yes" if hit else "no").inc()
+
+
+def recall(sampled: Sampled) -> None:
+    """A live query was searched again exactly."""
+    figures.RECALL.labels(sampled.modality, sampled.selectivity).observe(sampled.recall)
 
 
 def timed_reply(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:

@@ -50,13 +50,28 @@ class State(Collector):
         )
 
     def _collections(self) -> Iterator[Metric]:
-        points = GaugeMetricFamily("nearlight_collection_points", "Points.", labels=["collection"])
+        points, head, dead, recall = (
+            GaugeMetricFamily(f"nearlight_collection_{name}", text, labels=["collection"])
+            for name, text in (
+                ("points", "Points."),
+                ("head_points", "Points that are compared one by one, beside the index where there is one."),
+                ("tombstones", "Dead points that are still in the index."),
+                (
+                    "estimated_recall",
+                    "Recall@10 of the index, measured on vectors held out when it was built.",
+                ),
+            )
+        )
         try:
             for info in self._store.collections():
                 points.add_metric([info.name], info.count)
+                head.add_metric([info.name], info.index.head_points)
+                dead.add_metric([info.name], info.index.tombstones)
+                if info.index.generation:
+                    recall.add_metric([info.name], info.index.estimated_recall)
         except StoreError:  # it is being closed
             return
-        yield points
+        yield from (points, head, dead, recall)
 
 
 def _models(models: list[LoadedModel]) -> Metric:

@@ -17,6 +17,7 @@ import numpy as np
 from nearlight.store import rows
 from nearlight.store.errors import IndexBuildFailed
 from nearlight.store.generations.index_file import Header, write_index_file
+from nearlight.store.generations.sealed import near
 from nearlight.store.generations.settings import MIN_ROWS, BuildPlan
 from nearlight.store.generations.tuning import (
     GRAPH_EFFORTS,
@@ -74,7 +75,7 @@ class BuildOrder:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What was built: the file's SHA-256 in hexadecimal, rows, kind, and the recall of ten hits it reaches."""
+    """What was built: the file's SHA-256 in hexadecimal, rows, kind, and the recall@10 it reaches."""
 
     sha256: str
     n_rows: int
@@ -159,11 +160,7 @@ def _built(
     seqs = np.concatenate([np.empty(0, np.int64), *seen])  # (N,)
 
     def propose(queries: F32, n_wanted: int, effort: int) -> I64:
-        if kind == "hnsw":
-            parameters = faiss.SearchParametersHNSW(efSearch=max(effort, n_wanted))
-        else:
-            parameters = faiss.SearchParametersIVF(nprobe=effort)
-        _, found = index.search(queries, n_wanted, params=parameters)
+        found = near(index, kind, queries, n_wanted, effort)
         return np.where(found < 0, -1, seqs[found])
 
     efforts = GRAPH_EFFORTS if kind == "hnsw" else [e for e in LIST_EFFORTS if e <= order.plan.n_lists]
@@ -176,7 +173,7 @@ def _built(
 def _empty_index(plan: BuildPlan, kind: Literal["hnsw", "ivf"]) -> faiss.Index:
     codes, metric = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
     if kind == "hnsw":
-        graph = faiss.IndexHNSWSQ(plan.dim, codes, plan.hnsw_m, metric)
+        graph = faiss.IndexHNSWSQ(plan.dim, codes, plan.hnsw_m, metric)  # type: ignore[arg-type]
         graph.hnsw.efConstruction = plan.hnsw_ef_construction  # of an index that nobody searches yet
         return graph
     lists = faiss.IndexIVFScalarQuantizer(faiss.IndexFlatIP(plan.dim), plan.dim, plan.n_lists, codes, metric)

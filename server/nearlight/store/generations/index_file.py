@@ -1,18 +1,17 @@
-"""An index file: what it covers and what was measured of it, the seqs of its rows, and FAISS's own bytes.
+r"""An index file: what it covers and what was measured of it, the seqs of its rows, and FAISS's own bytes.
 
 ```
-NLINDEX\\0 · version u32 · length of the header u32 · header (JSON) · seqs int64 · FAISS index
+NLINDEX\0 · version u32 · length of the header u32 · header (JSON) · seqs int64 · FAISS index
 ```
 
-Little-endian. The database keeps the SHA-256 of the whole file: nothing of a file is given to FAISS before it is
-known to be what the store's own builder wrote.
+Little-endian. The database keeps the SHA-256 of the whole file: nothing of a file is given to FAISS before it
+is known to be what the store's own builder wrote.
 """
 
 import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,7 +64,7 @@ def write_index_file(path: Path, header: Header, seqs: I64, index: faiss.Index) 
         sink.write(_LEAD.pack(MAGIC, VERSION, len(text)) + text)
         sink.write(np.ascontiguousarray(seqs, "<i8").tobytes())
         try:
-            faiss.write_index(index, faiss.PyCallbackIOWriter(sink.write))
+            faiss.write_index(index, faiss.PyCallbackIOWriter(sink.write))  # type: ignore[attr-defined]
         except Exception:
             if sink.error is not None:  # FAISS says only that a write failed
                 raise sink.error from None
@@ -89,7 +88,7 @@ def read_index_file(path: Path, sha256: bytes) -> tuple[Header, I64, faiss.Index
             file.seek(0)
             header = _read_header(file, path.name)
             seqs = np.frombuffer(file.read(8 * header.n_rows), "<i8").astype(np.int64)  # (N,)
-            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))
+            index = faiss.read_index(faiss.PyCallbackIOReader(file.read))  # type: ignore[attr-defined]
     except OSError as error:
         raise IndexFileBad(f"{path.name} cannot be read: {error.strerror or error}") from error
     except RuntimeError as error:  # FAISS's

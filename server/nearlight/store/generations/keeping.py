@@ -1,8 +1,8 @@
 """The thread that keeps the indexes: it sees what is due, has it built in a process apart, and publishes it.
 
 Due is an index that a collection has outgrown, is too large to be without, has too many dead rows in, or was
-built with other settings. Nothing of it is needed for an answer: while there is no index, or after a bad file,
-searches compare every vector.
+built with other settings. Nothing of it is needed for an answer: while there is no index, or after a bad
+file, searches compare every vector.
 """
 
 import logging
@@ -32,7 +32,7 @@ from nearlight.store.generations.publishing import (
     sweep,
 )
 from nearlight.store.generations.settings import BuildPlan, IndexSettings, plan_for
-from nearlight.store.generations.status import IndexWork
+from nearlight.store.generations.work import IndexWork
 from nearlight.store.points import F32
 from nearlight.store.rows import Place
 from nearlight.store.schema import DATABASE_FILE
@@ -44,12 +44,13 @@ HEAD_ROWS = 50_000
 HEAD_SHARE = 0.1
 MIN_DEAD = 1024
 DEAD_SHARE = 0.2
+_ENOUGH_TEXTS = 64
 _RETRY_SECONDS = 5.0
 _MOST_RETRY_SECONDS = 600.0
 _log = logging.getLogger(__name__)
 
-AskTexts = Callable[[str], F32]
-"""Text queries (T, D) typical for a space, by its space_id; none where nobody embeds texts into it."""
+AskTexts = Callable[[str], F32 | None]
+"""Text queries (T, D) typical for a space, by its space_id; None where nobody embeds texts into it."""
 
 
 class Indexed(Protocol):
@@ -102,7 +103,7 @@ class IndexKeeper:
         self._folder = folder
         self._writer = writer
         self._collections = collections
-        self._n_threads = n_threads or len(os.sched_getaffinity(0))
+        self.n_threads = n_threads or len(os.sched_getaffinity(0))
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._quiet = threading.Condition()
@@ -111,7 +112,7 @@ class IndexKeeper:
         self._thread = threading.Thread(target=self._work, name="nearlight-store-indexes", daemon=True)
 
     def open(self, collection: Indexed, file: IndexFile) -> None:
-        """Read the index of a collection that is being loaded; a bad one is put aside, another is due then."""
+        """Read the index of a collection that is being loaded; a bad one is put aside: another is due."""
         try:
             open_generation(self._folder, file, collection.head)
         except IndexFileBad as error:
@@ -140,6 +141,11 @@ class IndexKeeper:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the store is being closed."""
+        return self._stop.is_set()
 
     def wake(self) -> None:
         """Look now."""
@@ -245,7 +251,7 @@ class IndexKeeper:
                 plan=plan,
                 file=str(built_file),
                 texts=self._write_texts(collection, texts_file),
-                n_threads=self._n_threads,
+                n_threads=self.n_threads,
                 budget_bytes=self.budget_bytes,
             )
             self._remove(built_file.name)
@@ -269,8 +275,13 @@ class IndexKeeper:
 
     def _write_texts(self, collection: Indexed, path: Path) -> str | None:
         texts = collection.work.text_queries(collection.place.dim)
-        if self.ask_texts is not None and len(texts) < 64:
-            texts = np.concatenate([texts, self.ask_texts(collection.space_id)])
+        if len(texts) < _ENOUGH_TEXTS and self.ask_texts is not None:
+            try:
+                bank = self.ask_texts(collection.space_id)
+            except Exception as error:  # whatever embeds texts: an index is built without them
+                _log.warning("no texts to tune an index on: %s", error)
+                bank = None
+            texts = texts if bank is None else np.concatenate([texts, bank])
         if not len(texts):
             return None
         np.save(path, texts)

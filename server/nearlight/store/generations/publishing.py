@@ -1,9 +1,9 @@
 """From a file that was built to the generation that searches use, and back from the disk when a store opens.
 
-The order is that which no crash can turn into a wrong answer: the file is on the disk under a temporary name
-(`write_index_file`), it gets its name, the folder is on the disk, the database names it (the commit decides), and
-only then searches see it. What the database does not name is swept away at the next open; what it names and is
-not as it was written is put aside.
+The order is that which no crash can turn into a wrong answer: the file is on the disk under a temporary
+name (`write_index_file`), it gets its name, the folder is on the disk, the database names it (the commit
+decides), and only then searches see it. What the database does not name is swept away at the next open; what
+it names and is not as it was written is put aside.
 """
 
 import json
@@ -56,7 +56,10 @@ def newest_file(connection: sqlite3.Connection, place: Place) -> IndexFile | Non
         "WHERE collection_id = ? AND space_no = ? ORDER BY generation DESC LIMIT 1",
         (place.collection_id, place.space_no),
     ).fetchone()
-    return None if row is None else IndexFile(*row[:4], IndexSettings.from_json(row[4]))
+    if row is None:
+        return None
+    generation, up_to_seq, file_name, sha256, params = row
+    return IndexFile(generation, up_to_seq, file_name, sha256, IndexSettings.from_json(params))
 
 
 def named_files(connection: sqlite3.Connection) -> list[str]:

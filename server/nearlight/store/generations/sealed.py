@@ -80,12 +80,7 @@ class Generation:
             (Q, k) rows; -1 where there are no more.
         """
         selector = None if allowed is None else faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(allowed))
-        if self.kind == "hnsw":
-            parameters = faiss.SearchParametersHNSW(efSearch=max(effort, k), sel=selector)
-        else:
-            parameters = faiss.SearchParametersIVF(nprobe=effort, sel=selector)
-        _, rows = self._index.search(queries, k, params=parameters)
-        return np.asarray(rows, np.int64)
+        return near(self._index, self.kind, queries, k, effort, selector)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +92,8 @@ class SealedView:
         alive: (ceil(N / 8),) one bit a row, lowest bit first; 0 is dead.
         n_dead: dead rows of it.
         origin: (?, D) the first of the blocks that hold the rows' vectors.
-        places: (N,) where the vector of a row lies, in vectors from the begin of `origin`; of dead rows anywhere.
+        places: (N,) where the vector of a row lies, in vectors from the begin of `origin`; of dead rows
+            anywhere.
     """
 
     generation: Generation
@@ -112,7 +108,7 @@ class SealedView:
         return self.generation.n_rows - self.n_dead
 
     def with_dead(self, seqs: I64) -> "SealedView":
-        """The same generation without these rows, of which some may not be of it; each was alive until now."""
+        """The same generation without these rows, some of which may not be of it; each was alive until now."""
         rows = self.generation.rows_of(seqs[seqs <= self.generation.up_to_seq])
         rows = rows[rows >= 0]
         if not len(rows):
@@ -138,13 +134,31 @@ class SealedView:
         return np.clip(scores, -1, 1, out=scores)
 
 
+def near(
+    index: faiss.Index,
+    kind: str,
+    queries: F32,
+    k: int,
+    effort: int,
+    selector: "faiss.IDSelector | None" = None,
+) -> I64:
+    """(Q, k) rows of an index near queries (Q, D); -1 where there are no more."""
+    # Of this search alone: an index that several threads search keeps no setting. FAISS's stubs lack both.
+    if kind == "hnsw":
+        parameters = faiss.SearchParametersHNSW(efSearch=max(effort, k), sel=selector)  # type: ignore[attr-defined]
+    else:
+        parameters = faiss.SearchParametersIVF(nprobe=effort, sel=selector)  # type: ignore[call-arg]
+    _, rows = index.search(queries, k, params=parameters)
+    return np.asarray(rows, np.int64)
+
+
 def sealed_view(generation: Generation, blocks: Sequence[tuple[I64, F32, I64]]) -> SealedView:
     """A generation beside the vectors of its rows.
 
     Args:
         generation: the index.
-        blocks: of the collection's rows up to `generation.up_to_seq`, in blocks that lie in memory a multiple of
-            4 D bytes apart: seqs (M,), vectors (M, D), and which of them live, as indices.
+        blocks: of the collection's rows up to `generation.up_to_seq`, which lie in memory a multiple of 4 D
+            bytes apart: seqs (M,), vectors (M, D), and which of them live, as indices.
 
     Raises:
         IndexFileBad: it lacks a live row.

@@ -1,11 +1,12 @@
 """Searching a view that has a sealed generation: candidates from the index, exact scores, the head beside it.
 
-Candidates are scored from the vectors themselves, so a hit has the score that an exact search gives it, and the
-order is by score, then by seq. Where an index brings fewer rows than were asked for, as behind a filter that
-keeps little of the query's neighbourhood, the query is searched exactly: there are never fewer hits than exist.
+Candidates are scored from the vectors themselves, so a hit has the score that an exact search gives it, and
+the order is by score, then by seq. Where an index brings fewer rows than were asked for, as behind a filter
+that keeps little of the query's neighbourhood, the query is searched exactly: there are never fewer hits
+than exist.
 
-A filter is planned by the rows that it leaves, which are counted: few of them are compared one by one; else the
-index skips the others, and searches as much wider as the filter is narrow.
+A filter is planned by the rows that it leaves, which are counted: few of them are compared one by one; else
+the index skips the others, and searches as much wider as the filter is narrow.
 """
 
 from dataclasses import dataclass, field
@@ -186,7 +187,7 @@ class Search:
 
 
 def _widened(sealed: SealedView) -> float:
-    """How much wider to search so that as many of the allowed rows are seen as of all rows without a filter."""
+    """How much wider to search, so that as many allowed rows are seen as would be without a filter."""
     return min(_MOST_WIDENING, sealed.generation.n_rows / max(1, sealed.n_alive))
 
 

@@ -1,9 +1,9 @@
 """How hard to search a generation for a recall: measured while it is built, on vectors that it did not hold.
 
 An effort is efSearch of a graph and nprobe of inverted lists. Recall is that of candidates: whatever of the
-true best is among them keeps its place, since candidates are scored exactly. Vectors held out of the index say
-how queries by image fare; texts lie elsewhere in the space and need more effort, so they are measured apart,
-and an effort is chosen that serves both.
+true best is among them keeps its place, since candidates are scored exactly. Vectors held out of the index
+say how queries by image fare; texts lie elsewhere in the space and need more effort, so they are measured
+apart, and an effort is chosen that serves both.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""`nearlight collections list|info|create|delete|aliases|index-payload|verify|calibrate` and `snapshots`."""
+"""`nearlight collections list|info|create|delete|aliases|index-payload|verify|calibrate` and others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
-from nearlight.client.commands import snapshots
+from nearlight.client.commands import indexes, snapshots
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
@@ -35,6 +35,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+app.command()(indexes.index)
+app.command()(indexes.recall)
 app.command()(snapshots.snapshot)
 app.command()(snapshots.snapshots)
 app.command()(snapshots.restore)

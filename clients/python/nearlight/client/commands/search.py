@@ -60,6 +60,11 @@ def search(
         str | None,
         typer.Option("--filter", metavar="JSON", help="Only points that pass, as filter.proto in JSON."),
     ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare every vector.")] = False,
+    recall_target: Annotated[
+        float | None,
+        typer.Option(min=0.5, max=1, help="Recall wanted of an index. Default: the collection's."),
+    ] = None,
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -87,6 +92,10 @@ def search(
     options: QueryOptions = {"limit": limit}
     if score_threshold is not None:
         options["score_threshold"] = score_threshold
+    if exact:
+        options["exact"] = True
+    if recall_target is not None:
+        options["recall_target"] = recall_target
     if min_relevance is not None:
         options["min_relevance"] = min_relevance
     if autocut is not None:

@@ -1,4 +1,4 @@
-"""What is known of a collection's index: for users, and for the thread that keeps it."""
+"""What is being done about a collection's index."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -6,38 +6,12 @@ from typing import Literal
 
 import numpy as np
 
-from nearlight.store.generations.settings import IndexSettings
+from nearlight.store.generations.settings import IndexSettings, IndexStatus
 from nearlight.store.points import F32
 from nearlight.store.view import ReadView
 
 MAX_TEXTS = 256
 _RECALL_LIMIT = 10
-
-
-@dataclass(frozen=True, slots=True)
-class IndexStatus:
-    """A collection's index at one moment.
-
-    Attributes:
-        state: "ready"; "building": searchable, an index is being built; "degraded": searchable, exactly, an
-            index file was bad and another is being built.
-        kind: "exact", "hnsw" or "ivf".
-        generation: number of the one in use, 0 where there is none.
-        indexed_seq: it covers writes up to this seq.
-        head_points: points that are compared one by one beside it.
-        tombstones: dead points that are still in it.
-        estimated_recall: recall@10 at the collection's target, measured on held-out vectors; 0 without one.
-        problem: why the last build failed, "" where it did not.
-    """
-
-    state: Literal["ready", "building", "degraded"] = "ready"
-    kind: Literal["exact", "hnsw", "ivf"] = "exact"
-    generation: int = 0
-    indexed_seq: int = 0
-    head_points: int = 0
-    tombstones: int = 0
-    estimated_recall: float = 0.0
-    problem: str = ""
 
 
 @dataclass(slots=True, eq=False)
