@@ -7,6 +7,7 @@ import pytest
 from nearlight.v1 import collection_pb2, maintenance_pb2, point_id_pb2, point_pb2
 
 Create = collection_pb2.CreateCollectionRequest
+NO_DURABILITY: Any = 7
 INVALID, UNBUILT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -64,7 +65,7 @@ def test_the_space_comes_from_the_model_asked_for(stubs: Any) -> None:
         (Create(name="m", custom_space={"dim": 3}), INVALID, "custom_space.space_id has 0 bytes"),
         (Create(name="m", custom_space={"space_id": "s"}), INVALID, "custom_space.dim is 0"),
         (Create(name="m", store_images=True), UNBUILT, "store_images is not built"),
-        (Create(name="m", durability=collection_pb2.DURABILITY_RELAXED), UNBUILT, "RELAXED"),
+        (Create(name="m", durability=NO_DURABILITY), INVALID, "durability is 7, which has no meaning"),
         (Create(name="m", index_config={"kind": collection_pb2.INDEX_KIND_HNSW}), UNBUILT, "INDEX_KIND_HNSW"),
     ],
 )
@@ -77,7 +78,6 @@ def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode
 
 def test_calls_of_later_versions_say_so_by_name(stubs: Any) -> None:
     calls: list[tuple[Any, Any, str]] = [
-        (stubs.collections.UpdateCollection, collection_pb2.UpdateCollectionRequest(), "UpdateCollection"),
         (stubs.maintenance.MeasureRecall, maintenance_pb2.MeasureRecallRequest(), "Service/MeasureRecall"),
     ]
     for call, request, name in calls:

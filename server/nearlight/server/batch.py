@@ -112,7 +112,7 @@ def _answer(stage: str, works: list[Work], vectors: F32) -> None:
     is_finite = np.isfinite(np.sum(vectors, axis=1))  # (B,)
     for i, work in enumerate(works):
         if is_finite[i]:
-            work.settle(Embedded(vectors[i], work.truncated))
+            work.settle(Embedded(vectors[i], work.truncated, work.perceptual_hash))
         else:
             log.error(
                 "the engine gave a vector that is not finite",

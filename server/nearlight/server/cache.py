@@ -154,6 +154,9 @@ async def keys_of(model: LoadedModel, inputs: Sequence[Input]) -> list[Key]:
 def _key(prefix: bytes, item: Input) -> Key:
     content = item.content.encode() if isinstance(item.content, str) else item.content
     # Prefix and kind have fixed lengths: no content can pass for another's prefix.
-    digest = hashlib.sha256(prefix + (b"T" if item.kind == "text" else b"I"))
+    kind = (
+        b"T" if item.kind == "text" else b"H" if item.hashed else b"I"
+    )  # with its hash it is another answer
+    digest = hashlib.sha256(prefix + kind)
     digest.update(content)
     return digest.digest()

@@ -15,7 +15,8 @@ from nearlight.server.convert.collections import (
     space_of,
 )
 from nearlight.server.convert.points import path_of
-from nearlight.server.convert.values import page_after, page_size_of
+from nearlight.server.convert.terms import durability_of
+from nearlight.server.convert.values import page_after, page_size_of, refuse_unbuilt
 from nearlight.v1 import collection_pb2, collection_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,10 +35,14 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         check_name(request.name)
         check_create(request)
         space_id, dim = space_of(request, self._catalog.models)
-        metadata = metadata_of(request.metadata_json)
+        metadata, durability = metadata_of(request.metadata_json), durability_of(request.durability)
         collection = await self._catalog.run(
             lambda: self._catalog.store.create_collection(
-                request.name, space_id=space_id, dim=dim, metadata=metadata
+                request.name,
+                space_id=space_id,
+                dim=dim,
+                metadata=metadata,
+                durability=durability or "full",
             )
         )
         return collection_message(collection.info, self._catalog.models)
@@ -67,6 +72,17 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         count = self._catalog.collection(request.name, "name").count()
         await self._catalog.run(lambda: self._catalog.store.delete_collection(request.name))
         return collection_pb2.DeleteCollectionResponse(deleted=count)
+
+    async def UpdateCollection(
+        self, request: collection_pb2.UpdateCollectionRequest, context: Context
+    ) -> collection_pb2.CollectionInfo:
+        """Change metadata or durability."""
+        refuse_unbuilt(request, "index_config")
+        collection = self._catalog.collection(request.name, "name")
+        metadata = metadata_of(request.metadata_json) if request.HasField("metadata_json") else None
+        durability = durability_of(request.durability)
+        await self._catalog.run(lambda: collection.update(metadata=metadata, durability=durability))
+        return collection_message(collection.info, self._catalog.models)
 
     async def UpdateAliases(
         self, request: collection_pb2.UpdateAliasesRequest, context: Context

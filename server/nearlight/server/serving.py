@@ -16,6 +16,7 @@ from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
 from nearlight.server.config import ServerConfig
 from nearlight.server.decode import DecodePool
+from nearlight.server.duplicate_desk import DuplicateDesk
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
 from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
@@ -156,7 +157,9 @@ class Server:
         label_sets = LabelSetDesk(catalog, limits)
         embedding = EmbeddingService(models, embedder, prototypes, label_sets, limits, self._health)
         relevance = RelevanceDesk(catalog, embedder, limits)
-        points = PointService(catalog, upserter, querier, relevance, limits, self._health)
+        points = PointService(
+            catalog, upserter, querier, relevance, limits, self._health, DuplicateDesk(catalog, limits)
+        )
         maintenance = MaintenanceService(catalog, relevance)
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, grpc.aio.Server], None], Any]] = [

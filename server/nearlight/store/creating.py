@@ -1,5 +1,6 @@
 """Making a collection: what it may be, and the statements."""
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from typing import Any
@@ -28,6 +29,12 @@ def insert_collection(
     if collection_id is None:
         raise AssertionError("SQLite gave no row id")
     return Place(collection_id, space_no, dim)
+
+
+def keep_setting(connection: sqlite3.Connection, collection_id: int, key: str, value: Any) -> None:
+    """Write one key of a collection's config; others stay."""
+    statement = "UPDATE collections SET config = json_set(config, '$.' || ?, json(?)) WHERE collection_id = ?"
+    connection.execute(statement, (key, json.dumps(value), collection_id))
 
 
 def check_free(connection: sqlite3.Connection, name: str) -> None:
@@ -61,7 +68,12 @@ def check_collection(name: str, space_id: str, dim: int, metadata: Mapping[str, 
         raise InvalidCollection(
             "space_id", f"{n_bytes} bytes long", f"the limit is 1 to {MAX_SPACE_ID_BYTES} bytes"
         )
+    return metadata_text(metadata or {})
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """Metadata as JSON text; raises InvalidCollection where it is refused."""
     try:
-        return payload_text(metadata or {})
+        return payload_text(metadata)
     except InvalidPoint as error:
         raise InvalidCollection("metadata", error.value, error.limit) from None

@@ -21,11 +21,13 @@ class Point:
         id: any string of 1..512 UTF-8 bytes, or an integer in 0..2^64-1; `"7"` and `7` are two points.
         vector: (D,), finite and not zero, any length; it is stored with unit length.
         payload: a JSON object of at most 1 MiB as UTF-8 text.
+        perceptual_hash: of the image it was made of, 0 to 2^64-1; None: it has none.
     """
 
     id: PointId
     vector: npt.ArrayLike
     payload: Mapping[str, Any]
+    perceptual_hash: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +108,7 @@ class CollectionInfo:
         last_seq: the seq of the last write or delete, 0 before the first.
         payload_indexes: what makes filters fast, by path.
         aliases: its other names, ordered.
+        durability: of its writes, where a call does not say.
     """
 
     name: str
@@ -117,3 +120,4 @@ class CollectionInfo:
     last_seq: int
     payload_indexes: tuple[PayloadIndex, ...] = ()
     aliases: tuple[str, ...] = ()
+    durability: Literal["full", "relaxed"] = "full"

@@ -31,6 +31,8 @@ class CollectionReader:
         self._writer = shared.writer
         self._readers = shared.readers
         self._scanner = shared.scanner
+        self._durabilities = shared.durabilities
+        self._metadata = info.metadata
         self._last_seq = info.last_seq
         self._searcher = Searcher(place, shared, lambda: (self._head.view, self._last_seq), self._check_here)
         self._payload_indexes = info.payload_indexes
@@ -42,7 +44,7 @@ class CollectionReader:
         """The collection as it is now."""
         self._check_here()
         first = self._first_info
-        metadata = json.loads(json.dumps(first.metadata))  # the caller's own copy
+        metadata = json.loads(json.dumps(self._metadata))  # the caller's own copy
         count = self._head.view.n_alive
         return replace(
             first,
@@ -51,6 +53,7 @@ class CollectionReader:
             last_seq=self._last_seq,
             payload_indexes=self._payload_indexes,
             aliases=self.aliases,
+            durability=self._durabilities.of(self._place),
         )
 
     def count(self, filter: Filter | None = None) -> int:

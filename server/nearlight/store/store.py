@@ -16,6 +16,8 @@ from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, loa
 from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
 from nearlight.store.creating import check_collection, check_free, forget_collection, insert_collection
+from nearlight.store.duplicates import Duplicates
+from nearlight.store.durability import Durabilities, Durability, check_durability
 from nearlight.store.errors import (
     CollectionNotFound,
     StoreClosed,
@@ -55,9 +57,12 @@ class Store:
         self._readers = Readers(path)
         self._writer = Writer(connection, rows.reclaim_step)
         self._scanner = Scanner(n_threads)
-        self._shared = Shared(self._writer, self._readers, self._scanner)
+        self._shared = Shared(
+            self._writer, self._readers, self._scanner, Durabilities(self._writer, self._readers)
+        )
         self.label_sets = LabelSets(self._writer, self._readers)
         self.calibrations = Calibrations(self._writer, self._readers)
+        self.duplicates = Duplicates()
         self._collections: dict[str, Collection] = {}
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
@@ -125,7 +130,13 @@ class Store:
         self.close()
 
     def create_collection(
-        self, name: str, *, space_id: str, dim: int, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space_id: str,
+        dim: int,
+        metadata: Mapping[str, Any] | None = None,
+        durability: Durability = "full",
     ) -> Collection:
         """Make an empty collection, bound to one embedding space for good.
 
@@ -134,6 +145,7 @@ class Store:
             space_id: identity of the embedding space, 1 to 256 bytes.
             dim: length of its vectors, 1 to 16384.
             metadata: a JSON object that is kept with it, at most 1 MiB.
+            durability: of its writes, where a call does not say.
 
         Raises:
             InvalidCollection: an argument is refused.
@@ -142,13 +154,18 @@ class Store:
         """
         self._check_open()
         text = check_collection(name, space_id, dim, metadata)
+        check_durability(durability)
         now = time.time_ns() // 1_000_000
 
         def write(transaction: Transaction) -> Place:
             check_free(transaction.connection, name)
-            return insert_collection(transaction.connection, name, space_id, dim, text, now)
+            place = insert_collection(transaction.connection, name, space_id, dim, text, now)
+            if durability != "full":
+                self._shared.durabilities.keep(transaction, place, durability)
+            return place
 
         def publish(place: Place) -> None:
+            self._shared.durabilities.show(place, durability)
             info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0)
             self._adopt(name, Collection(info, place, Head(dim), self._shared))
 

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from nearlight.server.convert.points import key_of_path
+from nearlight.server.convert.terms import durability_message
 from nearlight.server.convert.values import check_count, enum_name, json_bytes, refuse_unbuilt
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
@@ -75,10 +76,6 @@ def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
         NotBuilt: names the field.
     """
     refuse_unbuilt(request, "store_images")
-    if request.durability == collection_pb2.DURABILITY_RELAXED:
-        raise NotBuilt(
-            "durability RELAXED is not built in this server: every write is FULL", field="durability"
-        )
     if request.index_config.kind not in _EXACT_KINDS:
         kind = enum_name(collection_pb2.IndexKind, request.index_config.kind, "index_config.kind")
         raise NotBuilt(f"index_config.kind {kind} is not built in this server", field="index_config.kind")
@@ -148,7 +145,7 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
         metadata_json=json_bytes(info.metadata),
         model=model.name if model else "",
         state=collection_pb2.COLLECTION_STATE_READY,
-        durability=collection_pb2.DURABILITY_FULL,
+        durability=durability_message(info.durability),
         index_config=collection_pb2.IndexConfig(kind=collection_pb2.INDEX_KIND_EXACT),
         index=collection_pb2.IndexState(kind=collection_pb2.INDEX_KIND_EXACT, head_points=info.count),
         payload_indexes=[
