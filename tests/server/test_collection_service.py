@@ -7,6 +7,7 @@ import pytest
 from nearlight.v1 import collection_pb2, maintenance_pb2, point_id_pb2, point_pb2
 
 Create = collection_pb2.CreateCollectionRequest
+NO_DURABILITY: Any = 7
 INVALID, UNBUILT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -64,10 +65,10 @@ def test_the_space_comes_from_the_model_asked_for(stubs: Any) -> None:
         (Create(name="m", custom_space={"dim": 3}), INVALID, "custom_space.space_id has 0 bytes"),
         (Create(name="m", custom_space={"space_id": "s"}), INVALID, "custom_space.dim is 0"),
         (Create(name="m", store_images=True), UNBUILT, "store_images is not built"),
-        (Create(name="m", durability=collection_pb2.DURABILITY_RELAXED), UNBUILT, "RELAXED"),
         (Create(name="m", index_config={"kind": 9}), INVALID, "index_config.kind is 9"),
         (Create(name="m", index_config={"hnsw_m": 2}), INVALID, "index.hnsw_m is 2; the limit is 4 to 128"),
         (Create(name="m", index_config={"recall_target": 0.2}), INVALID, "index.recall_target is 0.2"),
+        (Create(name="m", durability=NO_DURABILITY), INVALID, "durability is 7, which has no meaning"),
     ],
 )
 def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode, words: str) -> None:

@@ -57,7 +57,12 @@ def test_a_query_says_how_it_was_answered(address: str) -> None:
         assert (index.kind, index.state, index.indexed_seq) == ("hnsw", "ready", N)
         assert index.estimated_recall >= 0.9
         info = client.query("c", vector=VECTORS[0]).info
-        assert (info.exact, info.index_kind, info.generation, info.head_points) == (False, "hnsw", index.generation, 0)
+        assert (info.exact, info.index_kind, info.generation, info.head_points) == (
+            False,
+            "hnsw",
+            index.generation,
+            0,
+        )
         assert info.hnsw_ef > 0
         assert info.estimated_recall == pytest.approx(index.estimated_recall)
         assert client.query("c", vector=VECTORS[0], hnsw_ef=333).info.hnsw_ef == 333

@@ -1,7 +1,7 @@
 """What PointService refuses, and how it says so."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -16,7 +16,7 @@ def point(number: int) -> point_pb2.PointInput:
     return point_pb2.PointInput(id=PointId(num=number), text="x")
 
 
-INVALID, UNBUILT = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,33 @@ def test_what_query_refuses(
         ("Upsert", lambda c: point_pb2.UpsertRequest(collection=c), INVALID, "points holds 0 items"),
         (
             "Upsert",
-            lambda c: point_pb2.UpsertRequest(
-                collection=c, points=[point(1)], mode=point_pb2.UPSERT_MODE_INSERT_ONLY
-            ),
-            UNBUILT,
-            "UPSERT_MODE_INSERT_ONLY is not built",
+            lambda c: point_pb2.UpsertRequest(collection=c, points=[point(1)], mode=cast(Any, 9)),
+            INVALID,
+            "mode is 9, which has no meaning",
+        ),
+        (
+            "Upsert",
+            lambda c: point_pb2.UpsertRequest(collection=c, points=[point(1)], skip_duplicates_bits=33),
+            INVALID,
+            "skip_duplicates_bits is 33; it must be 0 to 32",
+        ),
+        (
+            "FindDuplicates",
+            lambda c: point_pb2.FindDuplicatesRequest(collection=c, min_score=1.5),
+            INVALID,
+            "min_score is 1.5; it must be above 0 and at most 1",
+        ),
+        (
+            "FindDuplicates",
+            lambda c: point_pb2.FindDuplicatesRequest(collection=c, max_distance_bits=3),
+            INVALID,
+            "max_distance_bits has no meaning with method DUPLICATE_METHOD_UNSPECIFIED",
+        ),
+        (
+            "FindDuplicates",
+            lambda c: point_pb2.FindDuplicatesRequest(collection=c, page_token="abc.0"),
+            INVALID,
+            "page_token is 'abc.0'; it is not one this server gave, or no more",
         ),
         ("Delete", lambda c: point_pb2.DeleteRequest(collection=c), INVALID, "points is empty"),
         (

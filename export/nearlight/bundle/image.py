@@ -81,9 +81,16 @@ class ImageLimits:
 def load_pixels(
     data: bytes, spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact"
 ) -> Pixels:
-    """`decode`, then `preprocess`: uint8, (size_px, size_px, 3)."""
+    """`decode_for`, then `preprocess`: uint8, (size_px, size_px, 3)."""
+    return preprocess(decode_for(data, spec, limits, profile), spec)
+
+
+def decode_for(
+    data: bytes, spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact"
+) -> Image.Image:
+    """`decode`, large enough for `preprocess`; see there for errors."""
     enough = spec.size_px if spec.resize == "squash" else spec.scale_px
-    return preprocess(decode(data, limits, enough_px=enough if profile == "fast" else None), spec)
+    return decode(data, limits, enough_px=enough if profile == "fast" else None)
 
 
 def decode(data: bytes, limits: ImageLimits, *, enough_px: int | None = None) -> Image.Image:

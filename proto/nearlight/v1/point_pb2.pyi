@@ -47,7 +47,7 @@ class PointInput(_message.Message):
     def __init__(self, id: _Optional[_Union[_point_id_pb2.PointId, _Mapping]] = ..., vector: _Optional[_Union[_vector_pb2.Vector, _Mapping]] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., payload_json: _Optional[bytes] = ...) -> None: ...
 
 class UpsertRequest(_message.Message):
-    __slots__ = ("collection", "points", "wait", "durability", "mode", "space_id", "priority", "cache")
+    __slots__ = ("collection", "points", "wait", "durability", "mode", "space_id", "priority", "cache", "skip_duplicates_bits")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class UpsertRequest(_message.Message):
     SPACE_ID_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
+    SKIP_DUPLICATES_BITS_FIELD_NUMBER: _ClassVar[int]
     collection: str
     points: _containers.RepeatedCompositeFieldContainer[PointInput]
     wait: bool
@@ -64,7 +65,8 @@ class UpsertRequest(_message.Message):
     space_id: str
     priority: _input_pb2.Priority
     cache: _input_pb2.CacheOptions
-    def __init__(self, collection: _Optional[str] = ..., points: _Optional[_Iterable[_Union[PointInput, _Mapping]]] = ..., wait: bool = ..., durability: _Optional[_Union[_collection_pb2.Durability, str]] = ..., mode: _Optional[_Union[UpsertMode, str]] = ..., space_id: _Optional[str] = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ...) -> None: ...
+    skip_duplicates_bits: int
+    def __init__(self, collection: _Optional[str] = ..., points: _Optional[_Iterable[_Union[PointInput, _Mapping]]] = ..., wait: bool = ..., durability: _Optional[_Union[_collection_pb2.Durability, str]] = ..., mode: _Optional[_Union[UpsertMode, str]] = ..., space_id: _Optional[str] = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., skip_duplicates_bits: _Optional[int] = ...) -> None: ...
 
 class UpsertResponse(_message.Message):
     __slots__ = ("seq", "upserted", "errors", "timings")

@@ -121,7 +121,7 @@ def _answer(stage: str, works: list[Work], vectors: F32) -> None:
 
 def _outcome(stage: str, work: Work, vector: F32, *, is_finite: bool) -> Outcome:
     if is_finite:
-        return Embedded(vector, work.truncated)
+        return Embedded(vector, work.truncated, work.perceptual_hash)
     log.error(
         "the engine gave a vector that is not finite",
         stage=stage,

@@ -17,7 +17,13 @@ ENTRY_BYTES = 384
 HASH_INLINE_BYTES = 1024 * 1024
 
 Key = bytes
-_IMAGE_KINDS: dict[ImageProfile, bytes] = {"exact": b"I", "fast": b"F"}
+# With its perceptual hash it is another answer.
+_IMAGE_KINDS: dict[tuple[ImageProfile, bool], bytes] = {
+    ("exact", False): b"I",
+    ("fast", False): b"F",
+    ("exact", True): b"H",
+    ("fast", True): b"G",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ async def keys_of(model: LoadedModel, inputs: Sequence[Input]) -> list[Key]:
 def _key(prefix: bytes, item: Input, profile: ImageProfile) -> Key:
     content = item.content.encode() if isinstance(item.content, str) else item.content
     # Prefix and kind have fixed lengths: no content can pass for another's prefix.
-    kind = b"T" if item.kind == "text" else _IMAGE_KINDS[profile]
+    kind = b"T" if item.kind == "text" else _IMAGE_KINDS[profile, item.hashed]
     digest = hashlib.sha256(prefix + kind)
     digest.update(content)
     return digest.digest()

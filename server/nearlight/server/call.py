@@ -33,20 +33,29 @@ class Input:
         content: encoded image bytes, or text.
         field: its path in the request, such as "inputs[3].image", for error messages.
         profile: how an image is prepared; None: as the server does.
+        hashed: an image whose perceptual hash is wanted too.
     """
 
     kind: TowerKind
     content: bytes | str
     field: str
     profile: ImageProfile | None = None
+    hashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The answer to one input: its unit vector (D,), and whether its text was cut to the context length."""
+    """The answer to one input.
+
+    Args:
+        vector: (D,) unit length.
+        truncated: its text was cut to the context length.
+        perceptual_hash: of an image, where it was asked for and it has one; 0 to 2^64-1.
+    """
 
     vector: F32
     truncated: bool = False
+    perceptual_hash: int | None = None
 
 
 Outcome = Embedded | ServerError
@@ -190,10 +199,12 @@ class Prepared:
     Args:
         row: (H, W, 3) uint8 pixels or (L,) int64 tokens.
         truncated: the text was cut to the context length.
+        perceptual_hash: as `Embedded` has it.
     """
 
     row: Row
     truncated: bool = False
+    perceptual_hash: int | None = None
 
 
 def _nothing(work: "Work") -> None:
@@ -228,6 +239,7 @@ class Work:
         route: the stages ahead.
         row: what the engine takes, once prepared: (H, W, 3) uint8 or (L,) int64.
         truncated: its text was cut to the context length.
+        perceptual_hash: as `Embedded` has it.
         arrival: grows with every input of the process.
         ready_at: when the row was put into the engine's queue, `time.monotonic` seconds.
         is_expected: the engine's queue counts on its row; for that queue alone.
@@ -239,6 +251,7 @@ class Work:
     route: Route
     row: Row | None = None
     truncated: bool = False
+    perceptual_hash: int | None = None
     arrival: int = field(default_factory=lambda: next(_arrivals))
     ready_at: float = 0.0
     is_expected: bool = False

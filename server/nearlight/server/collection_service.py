@@ -9,7 +9,6 @@ from nearlight.server.convert.collections import (
     alias_changes,
     check_create,
     check_name,
-    check_update,
     collection_message,
     metadata_of,
     payload_kind_of,
@@ -17,6 +16,7 @@ from nearlight.server.convert.collections import (
 )
 from nearlight.server.convert.indexes import index_settings_of
 from nearlight.server.convert.points import path_of
+from nearlight.server.convert.terms import durability_of
 from nearlight.server.convert.values import page_after, page_size_of
 from nearlight.v1 import collection_pb2, collection_pb2_grpc
 
@@ -36,11 +36,16 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         check_name(request.name)
         check_create(request)
         space_id, dim = space_of(request, self._catalog.models)
-        metadata = metadata_of(request.metadata_json)
+        metadata, durability = metadata_of(request.metadata_json), durability_of(request.durability)
         index = index_settings_of(request.index_config)
         collection = await self._catalog.run(
             lambda: self._catalog.store.create_collection(
-                request.name, space_id=space_id, dim=dim, metadata=metadata, index=index
+                request.name,
+                space_id=space_id,
+                dim=dim,
+                metadata=metadata,
+                index=index,
+                durability=durability or "full",
             )
         )
         return collection_message(collection.info, self._catalog.models)
@@ -74,15 +79,14 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
     async def UpdateCollection(
         self, request: collection_pb2.UpdateCollectionRequest, context: Context
     ) -> collection_pb2.CollectionInfo:
-        """Change the metadata or the index of a collection."""
+        """Change metadata, durability or index."""
         collection = self._catalog.collection(request.name, "name")
-        check_update(request)
         metadata = metadata_of(request.metadata_json) if request.HasField("metadata_json") else None
-        if request.HasField("index_config"):
-            settings = index_settings_of(request.index_config)
-            await self._catalog.run(lambda: collection.configure_index(settings))
-        if metadata is not None:
-            await self._catalog.run(lambda: collection.replace_metadata(metadata))
+        durability = durability_of(request.durability)
+        index = index_settings_of(request.index_config) if request.HasField("index_config") else None
+        await self._catalog.run(
+            lambda: collection.update(metadata=metadata, durability=durability, index=index)
+        )
         return collection_message(collection.info, self._catalog.models)
 
     async def UpdateAliases(

@@ -8,7 +8,7 @@ from copy import copy
 import numpy as np
 
 from nearlight.bundle.errors import ImageError, TextError
-from nearlight.bundle.image import ImageLimits, ImageProfile, load_pixels
+from nearlight.bundle.image import ImageLimits, ImageProfile, decode_for, preprocess
 from nearlight.bundle.manifest import ImagePreprocess, TextTower
 from nearlight.bundle.text import TextLimits, Tokenizer, check_text
 from nearlight.server.call import Call, Input, Prepared, Work
@@ -16,6 +16,7 @@ from nearlight.server.errors import InvalidInput, ModelFailure, NotReady, Server
 from nearlight.server.lanes import INTERACTIVE_WEIGHT, LaneQueue
 from nearlight.server.log import get_logger
 from nearlight.server.metrics import observe
+from nearlight.server.perceptual_hash import perceptual_hash
 from nearlight.server.supervisor import Life, Pulse, Supervisor
 
 log = get_logger(__name__)
@@ -161,6 +162,7 @@ def _prepare(work: Work, pulse: Pulse) -> None:
     if pulse.is_lost:
         return
     work.row, work.truncated = prepared.row, prepared.truncated
+    work.perceptual_hash = prepared.perceptual_hash
     work.call.times.cover(decode_ms=(time.monotonic() - started) * 1e3)
     work.route.deliver(work)
 
@@ -179,7 +181,9 @@ def image_preparation(
     def prepare(image: Input) -> Prepared:
         assert isinstance(image.content, bytes)
         try:
-            return Prepared(load_pixels(image.content, spec, limits, image.profile or profile))
+            decoded = decode_for(image.content, spec, limits, image.profile or profile)
+            seen = perceptual_hash(decoded) if image.hashed else None
+            return Prepared(preprocess(decoded, spec), perceptual_hash=seen)
         except ImageError as error:
             raise InvalidInput(f"{image.field}: {error}", field=image.field) from error
 

@@ -13,6 +13,7 @@ from nearlight.server.convert.filters import wanted_filter
 from nearlight.server.convert.pages import cursor_after, page_of, page_wish
 from nearlight.server.convert.payloads import ChangeOf, removing, selected_points, setting
 from nearlight.server.convert.points import record_message, wanted_parts
+from nearlight.server.convert.terms import durability_of
 from nearlight.server.convert.values import (
     batch_error,
     check_count,
@@ -21,6 +22,7 @@ from nearlight.server.convert.values import (
     point_id_of,
     timings,
 )
+from nearlight.server.duplicate_desk import DuplicateDesk
 from nearlight.server.health import Health
 from nearlight.server.in_order import in_order
 from nearlight.server.log import get_logger
@@ -48,6 +50,7 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         relevance: judges what it found.
         limits: of the server.
         health: tells streams when the server drains.
+        duplicates: finds them.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         relevance: RelevanceDesk,
         limits: LimitsConfig,
         health: Health,
+        duplicates: DuplicateDesk,
     ) -> None:
         self._catalog = catalog
         self._upserter = upserter
@@ -65,6 +69,7 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         self._relevance = relevance
         self._limits = limits
         self._health = health
+        self._duplicates = duplicates
 
     async def Upsert(self, request: point_pb2.UpsertRequest, context: Context) -> point_pb2.UpsertResponse:
         """Write points; a bad one fails alone."""
@@ -84,8 +89,8 @@ class PointService(point_pb2_grpc.PointServiceServicer):
     async def Delete(self, request: point_pb2.DeleteRequest, context: Context) -> point_pb2.DeleteResponse:
         """Delete points by id or by filter."""
         collection = self._catalog.collection(request.collection)
-        points = selected_points(request.points, self._limits)
-        deleted = await self._catalog.run(lambda: collection.delete(points))
+        points, durability = selected_points(request.points, self._limits), durability_of(request.durability)
+        deleted = await self._catalog.run(lambda: collection.delete(points, durability=durability))
         return point_pb2.DeleteResponse(seq=collection.info.last_seq if deleted else 0, deleted=deleted)
 
     async def SetPayload(
@@ -167,6 +172,12 @@ class PointService(point_pb2_grpc.PointServiceServicer):
     ) -> query_pb2.QueryGroupsResponse:
         """The best hits of each value of a payload key."""
         return await self._querier.query_groups(request, patience_of(context))
+
+    async def FindDuplicates(
+        self, request: point_pb2.FindDuplicatesRequest, context: Context
+    ) -> point_pb2.FindDuplicatesResponse:
+        """Page through groups of points that show (nearly) the same."""
+        return await self._duplicates.find(request)
 
     async def _change(self, collection: str, change: ChangeOf) -> point_pb2.PayloadResponse:
         target = self._catalog.collection(collection)

@@ -19,6 +19,7 @@ from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
 from nearlight.server.config import MIB, ServerConfig
 from nearlight.server.decode import DecodePool
+from nearlight.server.duplicate_desk import DuplicateDesk
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
 from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
@@ -163,7 +164,9 @@ class Server:
         embedding = EmbeddingService(models, embedder, prototypes, label_sets, limits, self._health)
         relevance = RelevanceDesk(catalog, embedder, limits)
         self._watch_indexes(catalog.store, relevance)
-        points = PointService(catalog, upserter, querier, relevance, limits, self._health)
+        points = PointService(
+            catalog, upserter, querier, relevance, limits, self._health, DuplicateDesk(catalog, limits)
+        )
         maintenance = MaintenanceService(catalog, relevance)
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, Any], None], Any]] = [

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nearlight.server.call import F32, Embedded, Input, Outcome, StageTimes
+from nearlight.server.call import Input, Outcome, StageTimes
 from nearlight.server.catalog import Catalog, check_space
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.points import NewPoint, check_upsert, new_point, storable
+from nearlight.server.convert.terms import durability_of, refusal_error, terms_of
 from nearlight.server.convert.values import cache_use, item_error, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, Point
+from nearlight.store import Collection, Durability, Point, PointId, Terms, Upserted
 from nearlight.v1 import point_pb2
 
 
@@ -21,7 +22,10 @@ class ReadyBatch:
     """Points ready to be written, and those that failed on the way."""
 
     collection: Collection
+    terms: Terms
+    durability: Durability | None
     points: list[Point]
+    indexes: list[int]  # of the points in the request
     failed: list[tuple[int, ServerError]]
     times: StageTimes
     watch: Stopwatch
@@ -50,6 +54,7 @@ class Upserter:
         """
         watch, patience = Stopwatch(), patience.wishing(request.priority)
         check_upsert(request, self._limits)
+        terms, durability = terms_of(request), durability_of(request.durability)
         collection = self._catalog.collection(request.collection)
         info = collection.info
         check_space(request.space_id, info)
@@ -62,8 +67,8 @@ class Upserter:
                 self._catalog.model_for(info), inputs, patience, cache_use(request.cache)
             )
             outcomes, times = embeddings.outcomes, embeddings.times
-        points, failed = _sort(news, outcomes)
-        return ReadyBatch(collection, points, failed, times, watch)
+        points, indexes, failed = _sort(news, outcomes)
+        return ReadyBatch(collection, terms, durability, points, indexes, failed, times, watch)
 
     async def commit(self, batch: ReadyBatch) -> point_pb2.UpsertResponse:
         """Write the good points; returns when they are durable.
@@ -72,22 +77,26 @@ class Upserter:
             StoreError: the store could not; nothing was written.
         """
         writing = Stopwatch()
-        seq = 0
+        done = Upserted(0)
         if batch.points:
-            seq = await self._catalog.run(lambda: batch.collection.upsert(batch.points))
+            done = await self._catalog.run(
+                lambda: batch.collection.upsert_on(batch.terms, batch.points, durability=batch.durability)
+            )
+        failed = sorted([*batch.failed, *_refused(batch, done)], key=lambda one: one[0])
         return point_pb2.UpsertResponse(
-            seq=seq,
-            upserted=len(batch.points),
-            errors=[item_error(i, error) for i, error in batch.failed],
+            seq=done.seq,
+            upserted=len(batch.points) - len(failed) + len(batch.failed),
+            errors=[item_error(i, error) for i, error in failed],
             timings=timings(batch.watch.ms, batch.times, write_ms=writing.ms),
         )
 
 
 def _sort(
     news: Sequence[NewPoint | InvalidInput], outcomes: Sequence[Outcome]
-) -> tuple[list[Point], list[tuple[int, ServerError]]]:
-    """Good points in their order, and the failed ones with their index."""
+) -> tuple[list[Point], list[int], list[tuple[int, ServerError]]]:
+    """Good points in their order, their indexes, and the failed ones with theirs."""
     points: list[Point] = []
+    indexes: list[int] = []
     failed: list[tuple[int, ServerError]] = []
     embedded = iter(outcomes)
     for i, new in enumerate(news):
@@ -95,13 +104,25 @@ def _sort(
             failed.append((i, new))
             continue
         outcome = next(embedded) if isinstance(new.source, Input) else new.source
-        point = outcome if isinstance(outcome, ServerError) else storable(new, _vector(outcome), i)
+        point = outcome if isinstance(outcome, ServerError) else storable(new, outcome, i)
         if isinstance(point, ServerError):
             failed.append((i, point))
         else:
             points.append(point)
-    return points, failed
+            indexes.append(i)
+    return points, indexes, failed
 
 
-def _vector(source: Embedded | F32) -> F32:
-    return source.vector if isinstance(source, Embedded) else source
+def _refused(batch: ReadyBatch, done: Upserted) -> list[tuple[int, ServerError]]:
+    """The points that were not written; of those with one id the last one stands for all."""
+    errors: list[tuple[int, ServerError]] = []
+    for refusal in done.refused:
+        point_id = batch.points[refusal.index].id
+        same = [i for i, point in enumerate(batch.points) if _same_id(point.id, point_id)]
+        indexes = [batch.indexes[i] for i in same]
+        errors += [(index, refusal_error(refusal, index, point_id)) for index in indexes]
+    return errors
+
+
+def _same_id(one: PointId, other: PointId) -> bool:
+    return type(one) is type(other) and one == other

@@ -5,6 +5,8 @@ from nearlight.store.aliases import DeleteAlias as DeleteAlias
 from nearlight.store.aliases import SetAlias as SetAlias
 from nearlight.store.calibrations import Nulls as Nulls
 from nearlight.store.collection import Collection as Collection
+from nearlight.store.duplicates import DuplicateGroup as DuplicateGroup
+from nearlight.store.durability import Durability as Durability
 from nearlight.store.errors import AliasNotFound as AliasNotFound
 from nearlight.store.errors import CollectionExists as CollectionExists
 from nearlight.store.errors import CollectionNotFound as CollectionNotFound
@@ -65,6 +67,9 @@ from nearlight.store.upgrade_job import Upgrade as Upgrade
 from nearlight.store.upgrade_rows import Counts as Counts
 from nearlight.store.upgrades import Target as Target
 from nearlight.store.upgrades import Upgrades as Upgrades
+from nearlight.store.upserts import Refusal as Refusal
+from nearlight.store.upserts import Terms as Terms
+from nearlight.store.upserts import Upserted as Upserted
 from nearlight.store.validation import payload_from_json as payload_from_json
 from nearlight.store.validation import validate_point as validate_point
 from nearlight.store.vector_store import Queries as Queries

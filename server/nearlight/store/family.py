@@ -7,12 +7,14 @@ every write reaches every handle that somebody still holds. Only the writer's th
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakSet
 
 import numpy as np
 
 from nearlight.store.errors import CollectionNotFound, StoreClosed
+from nearlight.store.generations.settings import IndexSettings
 from nearlight.store.points import F32, I64, PayloadIndex
 from nearlight.store.rows import Place, Written
 from nearlight.store.upgrade_job import Upgrade
@@ -93,6 +95,17 @@ class Family:
         """Tell every handle of the payload indexes."""
         for handle in list(self.handles):
             handle._payload_indexes = indexes
+
+    def show_metadata(self, metadata: dict[str, Any]) -> None:
+        """Tell every handle of the metadata."""
+        for handle in list(self.handles):
+            handle._first_info = replace(handle._first_info, metadata=metadata)
+
+    def show_index_settings(self, settings: IndexSettings) -> None:
+        """Tell every handle how it is to be indexed."""
+        for handle in list(self.handles):
+            handle._first_info = replace(handle._first_info, index_settings=settings)
+            handle.work.settings, handle.work.retry_at = settings, 0.0
 
     def hide(self, seqs: Iterable[int]) -> None:
         """Take points out of every search."""

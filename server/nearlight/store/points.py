@@ -33,6 +33,7 @@ class Point:
         payload: a JSON object of at most 1 MiB as UTF-8 text.
         original: the image or text it was embedded from, kept where the collection keeps them.
         other: its vector in the other space, while the collection changes its model.
+        perceptual_hash: of the image it was made of, 0 to 2^64-1; None: it has none.
     """
 
     id: PointId
@@ -40,6 +41,7 @@ class Point:
     payload: Mapping[str, Any]
     original: bytes | str | None = None
     other: OtherVector | None = None
+    perceptual_hash: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +126,7 @@ class CollectionInfo:
         keeps_originals: whether it keeps the images and texts that its points were embedded from.
         other_space_id: the space that new points are embedded into as well, while the model changes; else "".
         index: as it is.
+        durability: of its writes, where a call does not say.
     """
 
     name: str
@@ -139,3 +142,4 @@ class CollectionInfo:
     keeps_originals: bool = False
     other_space_id: str = ""
     index: IndexStatus = IndexStatus()
+    durability: Literal["full", "relaxed"] = "full"

@@ -48,6 +48,7 @@ class CollectionReader:
         self._writer = shared.writer
         self._readers = shared.readers
         self._scanner = shared.scanner
+        self._durabilities = shared.durabilities
         self._last_seq = info.last_seq
         self._searcher = Searcher(place, shared, lambda: (self._head.view, self._last_seq), self._check_here)
         self._payload_indexes = info.payload_indexes
@@ -79,6 +80,7 @@ class CollectionReader:
             index_settings=self.work.settings,
             other_space_id=self._family.other_space_id(first.space_id),
             index=self.work.status(view),
+            durability=self._durabilities.of(self._place),
         )
 
     def count(self, filter: Filter | None = None) -> int:

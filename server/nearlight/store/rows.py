@@ -87,9 +87,17 @@ def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
     _kill(transaction, place, dead, seqs[-1])
     now = time.time_ns() // 1_000_000
     run_many(
-        "INSERT INTO points (seq, collection_id, id, payload, checksum, created_unix_ms) "
-        "VALUES (?, ?, ?, ?, ?, ?)",
-        zip(seqs, repeat(place.collection_id), batch.keys, batch.payloads, batch.checksums, repeat(now)),
+        "INSERT INTO points (seq, collection_id, id, payload, checksum, perceptual_hash, created_unix_ms) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        zip(
+            seqs,
+            repeat(place.collection_id),
+            batch.keys,
+            batch.payloads,
+            batch.checksums,
+            batch.perceptual_hashes,
+            repeat(now),
+        ),
     )
     blobs = (row.tobytes() for row in batch.vectors.astype("<f4", copy=False))
     run_many(

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nearlight.store import rows
+from nearlight.store.durability import Durabilities
 from nearlight.store.exact import Found, Scanner
 from nearlight.store.filters.conditions import Filter, Path
 from nearlight.store.filters.matching import matching_seqs
@@ -36,6 +37,7 @@ class Shared:
     readers: Readers
     scanner: Scanner
     sampler: RecallSampler
+    durabilities: Durabilities
 
 
 Scan: TypeAlias = Callable[[ReadView], list[Found]]
@@ -158,6 +160,10 @@ class Searcher:
         """How many points pass."""
         with ExitStack() as held:
             return len(self._matches.of(self._state(held), filter))
+
+    def view_of(self, state: State, filter: Filter | None) -> ReadView:
+        """The points of a state that pass; all of them without a filter."""
+        return state.view if filter is None else _only(state.view, self._matches.of(state, filter))
 
     @contextmanager
     def state(self) -> Iterator[State]:

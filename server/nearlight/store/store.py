@@ -23,6 +23,8 @@ from nearlight.store.creating import (
     insert_collection,
     keep_setting,
 )
+from nearlight.store.duplicates import Duplicates
+from nearlight.store.durability import Durabilities, Durability, check_durability
 from nearlight.store.errors import (
     CollectionNotFound,
     StoreClosed,
@@ -72,9 +74,11 @@ class Store:
         self._writer = Writer(connection, clean_step)
         self._scanner = Scanner(n_threads)
         self.sampler = RecallSampler(self._scanner)
-        self._shared = Shared(self._writer, self._readers, self._scanner, self.sampler)
+        durabilities = Durabilities(self._writer, self._readers)
+        self._shared = Shared(self._writer, self._readers, self._scanner, self.sampler, durabilities)
         self.label_sets = LabelSets(self._writer, self._readers)
         self.calibrations = Calibrations(self._writer, self._readers)
+        self.duplicates = Duplicates()
         self._collections: dict[str, Collection] = {}
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
@@ -155,6 +159,7 @@ class Store:
         metadata: Mapping[str, Any] | None = None,
         index: IndexSettings = _CHOSEN,
         keeps_originals: bool = False,
+        durability: Durability = "full",
     ) -> Collection:
         """Make an empty collection, bound to one embedding space until it is upgraded to another.
 
@@ -165,6 +170,7 @@ class Store:
             metadata: a JSON object that is kept with it, at most 1 MiB.
             index: how it is indexed; by default the store chooses by size.
             keeps_originals: keep the images and texts that its points are embedded from.
+            durability: of its writes, where a call does not say.
 
         Raises:
             InvalidCollection: an argument is refused.
@@ -174,17 +180,21 @@ class Store:
         self._check_open()
         text = check_collection(name, space_id, dim, metadata)
         index.check()
+        check_durability(durability)
         now = time.time_ns() // 1_000_000
 
         def write(transaction: Transaction) -> Place:
             check_free(transaction.connection, name)
             place = insert_collection(transaction.connection, name, space_id, dim, text, now)
             store_settings(transaction.connection, place.collection_id, index)
+            if durability != "full":
+                self._shared.durabilities.keep(transaction, place, durability)
             if keeps_originals:
                 keep_setting(transaction.connection, place.collection_id, KEEPS_ORIGINALS, True)
             return place
 
         def publish(place: Place) -> None:
+            self._shared.durabilities.show(place, durability)
             info = CollectionInfo(name, space_id, dim, 0, now, json.loads(text), 0, index_settings=index)
             info = replace(info, keeps_originals=keeps_originals)
             self._adopt(name, Collection(info, place, Head(dim), self._shared))

@@ -30,6 +30,8 @@ class Batch:
         vectors: (N, D) unit length.
         vector_checksums: (N,) of the rows of `vectors`.
         points: the N points as they were given.
+        perceptual_hashes: N, as SQLite holds them: see `signed`.
+        rows: N, the place of each among the points of the call.
     """
 
     keys: list[Key]
@@ -38,6 +40,23 @@ class Batch:
     vectors: F32
     vector_checksums: I64
     points: list[Point]
+    perceptual_hashes: list[int | None]
+    rows: list[int]
+
+    def only(self, kept: Sequence[int]) -> "Batch":
+        """The batch of some of its points."""
+        if len(kept) == len(self.keys):
+            return self
+        return Batch(
+            [self.keys[i] for i in kept],
+            [self.payloads[i] for i in kept],
+            [self.checksums[i] for i in kept],
+            self.vectors[kept],
+            self.vector_checksums[kept],
+            [self.points[i] for i in kept],
+            [self.perceptual_hashes[i] for i in kept],
+            [self.rows[i] for i in kept],
+        )
 
 
 def validate_point(point: Point, dim: int, index: int | None = None) -> None:
@@ -54,6 +73,7 @@ def validate_point(point: Point, dim: int, index: int | None = None) -> None:
     key_of(point.id, index)
     _unit_vectors([_as_vector(point.vector, dim, index)], index)
     payload_text(point.payload, index)
+    signed(point.perceptual_hash, index)
 
 
 def prepare(points: Sequence[Point], dim: int) -> Batch:
@@ -72,7 +92,25 @@ def prepare(points: Sequence[Point], dim: int) -> Batch:
     keys = [all_keys[i] for i in kept]
     payloads = [texts[i] for i in kept]
     checksums = [row_checksum(key, text) for key, text in zip(keys, payloads, strict=True)]
-    return Batch(keys, payloads, checksums, vectors, vector_checksums(vectors), [points[i] for i in kept])
+    hashes = [signed(points[i].perceptual_hash, i) for i in kept]
+    given = [points[i] for i in kept]
+    return Batch(keys, payloads, checksums, vectors, vector_checksums(vectors), given, hashes, kept)
+
+
+def signed(perceptual_hash: int | None, index: int | None = None) -> int | None:
+    """A perceptual hash as SQLite's signed integer of the same 64 bits.
+
+    Raises:
+        InvalidPoint: not an integer in 0..2^64-1.
+    """
+    if perceptual_hash is None:
+        return None
+    if isinstance(perceptual_hash, bool) or not isinstance(perceptual_hash, int):
+        found = type(perceptual_hash).__name__
+        raise InvalidPoint("perceptual_hash", f"a {found}", "it must be an integer", index=index)
+    if not 0 <= perceptual_hash < 2**64:
+        raise InvalidPoint("perceptual_hash", shown(perceptual_hash), "it must be in 0..2^64-1", index=index)
+    return perceptual_hash - 2**64 if perceptual_hash >= 2**63 else perceptual_hash
 
 
 def payload_text(payload: Mapping[str, Any], index: int | None = None) -> str:

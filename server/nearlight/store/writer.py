@@ -5,11 +5,17 @@ transaction, commits once (one fsync), publishes, and only then wakes the caller
 on the disk and visible. A request that fails takes only itself back. When the database itself fails, each
 request of the group is tried again alone, so that one that is too big for the disk does not take the others
 with it.
+
+A group in which every request is relaxed is committed without waiting for the disk (SQLite:
+synchronous=NORMAL; it survives the death of the process, not of the machine). The thread syncs the
+write-ahead log itself soon after.
 """
 
 import logging
+import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -20,6 +26,8 @@ from nearlight.store.errors import StoreClosed, StoreCorrupt, StoreError, from_s
 
 T = TypeVar("T")
 _MAX_GROUP_ROWS = 20_000
+# A relaxed write is on the disk so long after its commit, plus one group and one sync.
+RELAXED_SYNC_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -47,8 +55,13 @@ class Transaction:
 
 class _Request:
     def __init__(
-        self, write: Callable[[Transaction], Any], publish: Callable[[Any], None], n_rows: int
+        self,
+        write: Callable[[Transaction], Any],
+        publish: Callable[[Any], None],
+        n_rows: int,
+        is_relaxed: bool,
     ) -> None:
+        self.is_relaxed = is_relaxed
         self.write = write
         self.publish = publish
         self.n_rows = n_rows
@@ -69,6 +82,9 @@ class Writer:
         """
         self.publishing = threading.Lock()  # held from a commit until its publication
         self._transaction = Transaction(connection)
+        self._log_file = f"{_path_of(connection)}-wal"
+        self._is_relaxed = False  # the connection's mode
+        self._unsynced_since: float | None = None  # of the oldest commit that may not be on the disk
         self._clean = clean
         self._must_clean = True
         self._waiting: deque[_Request] = deque()
@@ -78,18 +94,26 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="nearlight-store-writer", daemon=True)
         self._thread.start()
 
-    def run(self, write: Callable[[Transaction], T], publish: Callable[[T], None], n_rows: int = 1) -> T:
+    def run(
+        self,
+        write: Callable[[Transaction], T],
+        publish: Callable[[T], None],
+        n_rows: int = 1,
+        *,
+        is_relaxed: bool = False,
+    ) -> T:
         """Run a request in the next group and wait until it is durable and published.
 
         Args:
             write: writes through the transaction; what it raises is raised here and nothing of it is kept.
             publish: gets the result after the commit; must not fail.
             n_rows: about how many rows it writes.
+            is_relaxed: do not wait for the disk; see above.
 
         Raises:
             StoreError: the database failed, or the store is closed.
         """
-        request = _Request(write, publish, n_rows)
+        request = _Request(write, publish, n_rows, is_relaxed)
         with self._changed:
             if self._failure is not None:
                 raise StoreError(self._failure)
@@ -116,8 +140,8 @@ class Writer:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._closed or self._must_clean):
-                    self._changed.wait()
+                while not (self._waiting or self._closed or self._must_clean or self._must_sync()):
+                    self._changed.wait(self._seconds_to_sync())
                 group = self._next_group()
                 if self._closed and not group:
                     break
@@ -125,6 +149,10 @@ class Writer:
                 self._serve(group)
             if self._must_clean:
                 self._clean_once()
+            if self._must_sync():
+                self._sync()
+        if self._unsynced_since is not None:
+            self._sync()
         self._transaction.connection.close()
 
     def _next_group(self) -> list[_Request]:
@@ -159,6 +187,8 @@ class Writer:
 
     def _commit(self, group: list[_Request]) -> None:
         connection = self._transaction.connection
+        is_relaxed = all(request.is_relaxed for request in group)
+        self._set_mode(is_relaxed)
         connection.execute("BEGIN IMMEDIATE")
         for request in group:
             request.error = None
@@ -177,11 +207,43 @@ class Writer:
             for request in group:
                 if request.error is None:
                     request.publish(request.result)
+        if not is_relaxed:
+            self._unsynced_since = None  # the log is synced as a whole
+        elif self._unsynced_since is None:
+            self._unsynced_since = time.monotonic()
+
+    def _set_mode(self, is_relaxed: bool) -> None:
+        if is_relaxed != self._is_relaxed:
+            self._transaction.connection.execute(f"PRAGMA synchronous = {'NORMAL' if is_relaxed else 'FULL'}")
+            self._is_relaxed = is_relaxed
+
+    def _seconds_to_sync(self) -> float | None:
+        if self._unsynced_since is None:
+            return None
+        return max(0.0, self._unsynced_since + RELAXED_SYNC_SECONDS - time.monotonic())
+
+    def _must_sync(self) -> bool:
+        return self._seconds_to_sync() == 0
+
+    def _sync(self) -> None:
+        """Bring relaxed commits to the disk. Where SQLite empties the log, it has synced it before."""
+        try:
+            # SQLite locks the database and the index of the log, never the log: closing this takes no lock
+            # away.
+            descriptor = os.open(self._log_file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:  # what the disk lost will not come back with another try
+            self._fail(error)
+        self._unsynced_since = None
 
     def _clean_once(self) -> None:
         connection = self._transaction.connection
         self._must_clean = False
         try:
+            self._set_mode(is_relaxed=False)
             connection.execute("BEGIN IMMEDIATE")
             is_more_left = self._clean(connection)
             connection.execute("COMMIT")
@@ -207,3 +269,7 @@ class Writer:
             self._failure = (
                 f"the store stopped after an internal failure ({type(error).__name__}); open it again"
             )
+
+
+def _path_of(connection: sqlite3.Connection) -> str:
+    return str(connection.execute("PRAGMA database_list").fetchone()[2])

@@ -130,13 +130,13 @@ def test_it_is_built_anew_when_a_fifth_is_dead(store: Store, fill: Fill) -> None
 def test_settings_decide_and_may_change(store: Store, fill: Fill) -> None:
     collection = fill(600, IndexSettings(kind="auto"))
     assert collection.info.index.kind == "exact"  # far below the size that an index is worth
-    collection.configure_index(IndexSettings(kind="auto", exact_up_to=300))
+    collection.update(index=IndexSettings(kind="auto", exact_up_to=300))
     kept(store)
     kinds = [collection.info.index.kind]
-    collection.configure_index(IndexSettings(kind="ivf"))
+    collection.update(index=IndexSettings(kind="ivf"))
     kept(store)
     kinds.append(collection.info.index.kind)
-    collection.configure_index(IndexSettings(kind="exact"))
+    collection.update(index=IndexSettings(kind="exact"))
     kept(store)
     assert [*kinds, collection.info.index.kind] == ["hnsw", "ivf", "exact"]
     assert not index_files(Path(store.indexes._folder).parent)

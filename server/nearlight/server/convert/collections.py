@@ -6,8 +6,9 @@ from typing import Any
 
 from nearlight.server.convert.indexes import index_config_message, index_state_message, state_number
 from nearlight.server.convert.points import key_of_path
+from nearlight.server.convert.terms import durability_message
 from nearlight.server.convert.values import check_count, json_bytes, refuse_unbuilt
-from nearlight.server.errors import InvalidInput, NotBuilt
+from nearlight.server.errors import InvalidInput
 from nearlight.server.models import Models
 from nearlight.store import AliasChange, CollectionInfo, DeleteAlias, PayloadKind, SetAlias
 from nearlight.v1 import collection_pb2
@@ -74,22 +75,6 @@ def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
         NotBuilt: names the field.
     """
     refuse_unbuilt(request, "store_images")
-    if request.durability == collection_pb2.DURABILITY_RELAXED:
-        raise NotBuilt(
-            "durability RELAXED is not built in this server: every write is FULL", field="durability"
-        )
-
-
-def check_update(request: collection_pb2.UpdateCollectionRequest) -> None:
-    """Refuse settings this server cannot honour.
-
-    Raises:
-        NotBuilt: names the field.
-    """
-    if request.durability == collection_pb2.DURABILITY_RELAXED:
-        raise NotBuilt(
-            "durability RELAXED is not built in this server: every write is FULL", field="durability"
-        )
 
 
 def metadata_of(data: bytes) -> dict[str, Any]:
@@ -156,7 +141,7 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
         metadata_json=json_bytes(info.metadata),
         model=model.name if model else "",
         state=state_number(info.index),
-        durability=collection_pb2.DURABILITY_FULL,
+        durability=durability_message(info.durability),
         index_config=index_config_message(info.index_settings),
         index=index_state_message(info.index),
         payload_indexes=[

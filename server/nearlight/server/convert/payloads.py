@@ -5,6 +5,7 @@ from collections.abc import Callable
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.filters import filter_of
 from nearlight.server.convert.points import key_path, payload_of
+from nearlight.server.convert.terms import durability_of
 from nearlight.server.convert.values import check_count, point_id_of
 from nearlight.server.errors import InvalidInput
 from nearlight.store import Changed, Collection, Filter, PointId
@@ -40,8 +41,10 @@ def setting(request: point_pb2.SetPayloadRequest, limits: LimitsConfig) -> Chang
         raise InvalidInput("payload_json is empty; it must hold a JSON object", field="payload_json")
     payload = payload_of(request.payload_json, "payload_json", limits)
     path = key_path(request.key) if request.key else ()
-    replace = request.replace
-    return lambda collection: collection.set_payload(points, payload, path=path, replace=replace)
+    replace, durability = request.replace, durability_of(request.durability)
+    return lambda collection: collection.set_payload(
+        points, payload, path=path, replace=replace, durability=durability
+    )
 
 
 def removing(request: point_pb2.DeletePayloadRequest, limits: LimitsConfig) -> ChangeOf:
@@ -54,8 +57,9 @@ def removing(request: point_pb2.DeletePayloadRequest, limits: LimitsConfig) -> C
     if request.all and request.keys:
         reason = f"all is true and keys holds {len(request.keys)} items; only one of them may be set"
         raise InvalidInput(reason, field="all")
+    durability = durability_of(request.durability)
     if request.all:
-        return lambda collection: collection.delete_payload(points)
+        return lambda collection: collection.delete_payload(points, durability=durability)
     check_count(len(request.keys), limits.max_batch_inputs, "keys")
     paths = [key_path(key) for key in request.keys]
-    return lambda collection: collection.delete_payload(points, paths)
+    return lambda collection: collection.delete_payload(points, paths, durability=durability)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nearlight.server.call import F32, Input
+from nearlight.server.call import F32, Embedded, Input
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.values import (
     check_count,
@@ -14,13 +14,11 @@ from nearlight.server.convert.values import (
     vector_message,
     vector_of,
 )
-from nearlight.server.errors import InvalidInput, NotBuilt
+from nearlight.server.errors import InvalidInput
 from nearlight.store import Hit, InvalidPoint, Point, PointId, Record, payload_from_json, validate_point
 from nearlight.v1 import point_pb2, query_pb2
 
 MAX_KEY_BYTES = 512
-
-_SETTLED_MODES = (point_pb2.UPSERT_MODE_UNSPECIFIED, point_pb2.UPSERT_MODE_UPSERT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +41,8 @@ def check_upsert(request: point_pb2.UpsertRequest, limits: LimitsConfig) -> None
 
     Raises:
         InvalidInput: none or too many points.
-        NotBuilt: a mode that is not built.
     """
     check_count(len(request.points), limits.max_batch_inputs, "points")
-    if request.mode not in _SETTLED_MODES:
-        name = (
-            point_pb2.UpsertMode.Name(request.mode)
-            if request.mode in point_pb2.UpsertMode.values()
-            else request.mode
-        )
-        raise NotBuilt(f"mode {name} is not built in this server", field="mode")
 
 
 def new_point(
@@ -73,7 +63,7 @@ def _source_of(message: point_pb2.PointInput, field: str, dim: int) -> F32 | Inp
     if which == "vector":
         return vector_of(message.vector, f"{field}.vector", dim)
     if which == "image":
-        return Input("image", message.image, f"{field}.image")
+        return Input("image", message.image, f"{field}.image", hashed=True)
     if which == "text":
         return Input("text", message.text, f"{field}.text")
     raise InvalidInput(f"{field} has no source; it must hold vector, image or text", field=field)
@@ -100,9 +90,13 @@ def payload_of(data: bytes, field: str, limits: LimitsConfig, i: int | None = No
         raise InvalidInput(str(error), field=field) from error
 
 
-def storable(new: NewPoint, vector: F32, i: int) -> Point | InvalidInput:
+def storable(new: NewPoint, source: Embedded | F32, i: int) -> Point | InvalidInput:
     """A point the store takes, or why it does not: a last look, so that one point cannot fail its batch."""
-    point = Point(id=new.id, vector=vector, payload=new.payload)
+    if isinstance(source, Embedded):
+        vector, look = source.vector, source.perceptual_hash
+    else:
+        vector, look = source, None
+    point = Point(id=new.id, vector=vector, payload=new.payload, perceptual_hash=look)
     try:
         validate_point(point, len(vector), i)
     except InvalidPoint as error:

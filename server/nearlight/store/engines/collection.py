@@ -164,8 +164,9 @@ class EngineCollection(EnginePoints):
         raise self._refused("Verify", "its files are its own; use its tools")
 
     def _refused(self, what: str, why: str) -> NotOnThisEngine:
-        return NotOnThisEngine(f"{what} is for the embedded store; collection {self._name!r} is in "
-                               f"{self._engine.name}: {why}")
+        return NotOnThisEngine(
+            f"{what} is for the embedded store; collection {self._name!r} is in {self._engine.name}: {why}"
+        )
 
     def _beyond(self, what: str, n_points: int) -> NotOnThisEngine:
         most = self._engine.limits.hits
