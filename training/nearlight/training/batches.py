@@ -116,8 +116,9 @@ class BatchMaker:
         return self._mixture.shares
 
     def warnings(self) -> list[str]:
-        """Returns a line for each source in which images could not be decoded so far."""
-        return [
+        """Returns a line for all that was left out of a source, and for images not decoded so far."""
+        left_out = [f"warning: {source.name}: {note}" for source in self._sources for note in source.notes]
+        return left_out + [
             f"warning: {len(r.broken)} of {len(s)} images of {s.name} cannot be decoded (grey instead); "
             f"row {min(r.broken)}: {r.broken[min(r.broken)]}"
             for s, r in zip(self._sources, self._readers, strict=True)

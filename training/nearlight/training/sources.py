@@ -3,6 +3,7 @@
 import csv
 import glob
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nearlight.training.errors import DataError
-
-_IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+from nearlight.training.shards import IMAGE_SUFFIXES, ShardImages, expand, index_shards
 
 
 class Images(Protocol):
@@ -35,6 +35,8 @@ class Source:
     images: Images
     captions: Sequence[Sequence[str]] | None
     label_names: Sequence[str] | None
+    notes: tuple[str, ...] = ()
+    """What was found wrong and left out when it was opened, a line each."""
 
     def __len__(self) -> int:
         """The number of samples."""
@@ -50,9 +52,10 @@ def open_source(spec: str, words: bool = True) -> Source:
     """Returns the source that `PATH[@weight]` names.
 
     PATH is a parquet file or glob with columns `image` and `captions` (list of strings) or `label_name`,
-    or a folder of images with `captions.csv`, `captions.jsonl`, `metadata.csv` or `metadata.jsonl`
-    in it (columns: file | filename | image | path, and caption | captions | text, or label_name), or a
-    folder with one folder of images for each class.
+    or WebDataset-format tars (a glob, or `part-{000..012}.tar`; see `shards`), or a folder of images with
+    `captions.csv`, `captions.jsonl`, `metadata.csv` or `metadata.jsonl` in it (columns: file | filename |
+    image | path, and caption | captions | text, or label_name), or a folder with one folder of images for
+    each class.
 
     Args:
         spec: where it is.
@@ -64,7 +67,14 @@ def open_source(spec: str, words: bool = True) -> Source:
     path, weight = _split_weight(spec)
     if Path(path).is_dir():
         return _open_folder(Path(path), weight, words)
-    files = sorted(glob.glob(path))
+    if path.startswith("pipe:") or "://" in path:
+        raise DataError(f"{path!r}: sources are files and folders; nothing is downloaded or run")
+    files = [file for part in expand(path) for file in sorted(glob.glob(part))]
+    if path.endswith(".tar"):
+        missing = next((part for part in expand(path) if not glob.glob(part)), None)
+        if missing is not None:
+            raise DataError(f"{missing!r}: no such file, and nothing matches it as a glob")
+        return _open_shards(path, files, weight, words)
     if not files:
         raise DataError(f"{path!r}: no such file, and nothing matches it as a glob")
     return _open_parquet(path, files, weight, words)
@@ -136,9 +146,31 @@ def _open_parquet(path: str, files: Sequence[str], weight: float, words: bool) -
     return _checked(Source(Path(path).stem, weight, _ParquetImages(table["image"]), captions, labels), path)
 
 
+def _open_shards(path: str, files: Sequence[str], weight: float, words: bool) -> Source:
+    """Returns the samples of tars: with captions where any has one, else with class names where all have."""
+    shards = [Path(file) for file in files]
+    index = index_shards(shards)
+    kept, notes = range(len(index.places)), list(index.notes)
+    captioned = [i for i in kept if index.captions[i]]
+    named = [i for i in kept if index.labels[i] is not None]
+    if words and not (captioned or named):
+        raise DataError(f"{path!r} holds no captions (.txt, .json) and no class names (.cls, .json)")
+    chosen = captioned or (named if words or len(named) == len(kept) else list(kept))
+    if len(chosen) < len(kept):
+        what = "a caption" if captioned else "a class name"
+        notes.append(f"{len(kept) - len(chosen)} samples have not {what} and are left out")
+    images = ShardImages(shards, [index.places[i] for i in chosen])
+    captions = [index.captions[i] for i in chosen] if captioned else None
+    labels = None
+    if not captioned and len(named) >= len(chosen):
+        labels = [str(index.labels[i]) for i in chosen]
+    name = re.split(r"[.{*?\[]", Path(path).name)[0].rstrip("-_") or "shards"
+    return _checked(Source(name, weight, images, captions, labels, tuple(notes)), path)
+
+
 def _open_plain_folder(folder: Path, weight: float, words: bool) -> Source:
     """Returns the images below a folder; their folders are their classes if none lies beside the folders."""
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES and f.is_file())
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
     labels = (
         [f.relative_to(folder).parts[0] for f in files] if all(f.parent != folder for f in files) else None
     )
