@@ -71,10 +71,11 @@ def data_folder() -> Path:
     return Path(os.environ.get("NEARLIGHT_DATA", default))
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, rows: int) -> None:
     """Writes plain.onnx and the bundles fp32 and int8."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = str(data_folder() / "flickr8k-val.parquet")
+    data = str(folder / "pairs.parquet")
+    pq.write_table(pq.read_table(data_folder() / "flickr8k-val.parquet").slice(0, rows), data)
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     for precision in precisions:
         if not (folder / precision).exists():
@@ -228,9 +229,10 @@ def main() -> None:
     parser.add_argument("step", choices=("prepare", "measure"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1000, help="photographs to calibrate on and to judge by")
     arguments = parser.parse_args()
     if arguments.step == "prepare":
-        prepare(arguments.folder)
+        prepare(arguments.folder, arguments.rows)
     else:
         print(json.dumps(measure(arguments.folder, arguments.rounds), indent=2))
 
