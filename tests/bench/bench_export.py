@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from nearlight.export.exporter import ExportOptions, export_source
 from nearlight.export.onnx_file import save_model
 from nearlight.export.onnx_writer import Input, write_onnx
 from nearlight.export.open_clip_source import open_open_clip
+from nearlight.export.proven import Precision
 from nearlight.export.retrieval import neighbour_overlap
 from nearlight.server.runtimes import openvino_cpu
 from nearlight.server.runtimes.encoder import Engine, EngineChoice, Graph
@@ -69,14 +71,16 @@ def data_folder() -> Path:
     return Path(os.environ.get("NEARLIGHT_DATA", default))
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, rows: int) -> None:
     """Writes plain.onnx and the bundles fp32 and int8."""
     folder.mkdir(parents=True, exist_ok=True)
-    data = str(data_folder() / "flickr8k-val.parquet")
-    for precision in ("fp32", "int8"):
+    data = str(folder / "pairs.parquet")
+    pq.write_table(pq.read_table(data_folder() / "flickr8k-val.parquet").slice(0, rows), data)
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    for precision in precisions:
         if not (folder / precision).exists():
             options = ExportOptions(data=data, drift=TARGET)
-            export_source(SOURCE, folder / precision, precision, options)  # type: ignore[arg-type]
+            export_source(SOURCE, folder / precision, precision, options)
     subject = open_open_clip("ViT-B-32", "random", Choice())
     model: Any = subject.encoders.model  # type: ignore[attr-defined]
     given = Input("pixels", torch.zeros((2, 224, 224, 3), dtype=torch.uint8), {0: "batch"})
@@ -106,9 +110,7 @@ def image_sides(
         engines["openvino of the int8 bundle"] = open_engine(graphs["int8"], choice)
     batch = np.ascontiguousarray(pixels[:BATCH])
     sides = {"torch fp32": Side(eager(batch), BATCH)}
-    sides |= {
-        name: Side(lambda engine=engine: engine.encode(batch), BATCH) for name, engine in engines.items()
-    }  # type: ignore[misc]
+    sides |= {name: Side(partial(engine.encode, batch), BATCH) for name, engine in engines.items()}
     starts = range(0, len(pixels), BATCH)
     vectors = {
         name: np.concatenate([engine.encode(pixels[start : start + BATCH]) for start in starts])
@@ -158,7 +160,7 @@ def text_sides(folder: Path, captions: list[str], threads: int) -> dict[str, Sid
         engine = open_engine(graph, EngineChoice(runtime, precision, threads))  # type: ignore[arg-type]
         label = f"{runtime} {name if runtime == 'onnxruntime' else precision}"
         for length, rows in ((WHOLE, short), (SHORT, cut)):
-            sides[f"{label} at {length}"] = Side(lambda e=engine, r=rows: e.encode(r), len(rows))  # type: ignore[misc]
+            sides[f"{label} at {length}"] = Side(partial(engine.encode, rows), len(rows))
     return sides
 
 
@@ -227,9 +229,10 @@ def main() -> None:
     parser.add_argument("step", choices=("prepare", "measure"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=1000, help="photographs to calibrate on and to judge by")
     arguments = parser.parse_args()
     if arguments.step == "prepare":
-        prepare(arguments.folder)
+        prepare(arguments.folder, arguments.rows)
     else:
         print(json.dumps(measure(arguments.folder, arguments.rounds), indent=2))
 

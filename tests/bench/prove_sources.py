@@ -32,8 +32,8 @@ from tests.export.towers import write_unigram
 PHOTOS = 24
 PROGRAM = [sys.executable, "-m", "nearlight.client.cli"]
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1"}
-COLUMNS = ("source", "precision", "dim", "MB", "export s", "min cosine image", "min cosine text")
-COLUMNS = (*COLUMNS, "overlap@10", "golden", "own photo first", "hits by text")
+_MADE = ("source", "precision", "dim", "MB", "export s", "min cosine image", "min cosine text")
+COLUMNS = (*_MADE, "overlap@10", "golden", "own photo first", "hits by text")
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,15 @@ def nearlight(*arguments: object) -> str:
 
 
 @contextmanager
-def serving(bundle: Path, folder: Path) -> Iterator[str]:
-    """The address of a server of a bundle."""
-    command = ["serve", "--bundle", str(bundle), "--data", str(folder / "data"), "--metrics", "off"]
+def serving(name: str, folder: Path) -> Iterator[str]:
+    """The address of a server of a bundle of the library."""
+    command = ["serve", "--bundle", name, "--data", str(folder / "data"), "--metrics", "off"]
     with (folder / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [*PROGRAM, *command, "--listen", "127.0.0.1:0"], stdout=log, stderr=subprocess.STDOUT
+            [*PROGRAM, *command, "--listen", "127.0.0.1:0"],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
         )
     try:
         for _ in range(3000):
@@ -107,6 +110,7 @@ def prove(case: Case, data: Path, photos: Path) -> list[str]:
     """One row of the table."""
     with tempfile.TemporaryDirectory(prefix="nearlight-proof-") as scratch:
         folder = Path(scratch)
+        ENVIRONMENT["NEARLIGHT_BUNDLES"] = str(folder / "library")
         arguments = case.arguments(folder)
         start = time.monotonic()
         to = ["--out", folder / "bundle", "--data", data, "--no-cache", "--json"]
@@ -114,7 +118,8 @@ def prove(case: Case, data: Path, photos: Path) -> list[str]:
         seconds = time.monotonic() - start
         checked = json.loads(nearlight("bundle", "verify", folder / "bundle", "--json"))
         has_text = "text" in made["parity"]
-        with serving(folder / "bundle", folder) as address:
+        nearlight("bundle", "pull", folder / "bundle", "--name", "proof")
+        with serving("proof", folder) as address:
             at = ["-c", "photos", "--server", address]
             nearlight("index", photos, *at)
             first = sorted(photos.iterdir())[3]

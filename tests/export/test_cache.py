@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nearlight.bundle.folder import Bundle
-from nearlight.export import exporter
+from nearlight.export import exporter, proven
 from nearlight.export.cache import cache_folder
 from nearlight.export.exporter import ExportOptions, export_subject
 from nearlight.export.subject import Subject
@@ -23,7 +23,7 @@ def options(tmp_path: Path) -> ExportOptions:
 @pytest.fixture
 def proofs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A line for each time that graphs were written and proven."""
-    prove, seen = exporter.prove, []
+    prove, seen = proven.prove, []
 
     def counted(*arguments: object) -> object:
         seen.append("proven")

@@ -44,7 +44,9 @@ def test_a_run_of_simclr_becomes_an_image_only_bundle(tmp_path: Path) -> None:
     assert list(cosines) == ["image"]
     assert not (bundle.path / "text.onnx").exists()
     uses = manifest.parity["uses"]
-    assert uses == {"image_neighbours_overlap_at_10": pytest.approx(1.0, abs=0.02)}
+    assert isinstance(uses, dict)
+    assert list(uses) == ["image_neighbours_overlap_at_10"]
+    assert uses["image_neighbours_overlap_at_10"] > 0.98  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

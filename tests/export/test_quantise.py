@@ -9,11 +9,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from nearlight.bundle.folder import Bundle
+from nearlight.export.calibration import calibrate, observe
 from nearlight.export.candidates import DriftTarget, _counts, int8_tower
 from nearlight.export.errors import GraphError, ParityError
 from nearlight.export.exporter import ExportOptions, export_subject
 from nearlight.export.onnx_file import open_runner, open_session
-from nearlight.export.quantise import calibrate, named, products, quantised
+from nearlight.export.quantise import named, products, quantised
 from nearlight.export.retrieval import neighbour_overlap
 from nearlight.export.subject import Subject
 from tests.export.conftest import runner
@@ -74,7 +75,7 @@ def test_products_are_found() -> None:
 
 def test_ranges_are_those_of_the_inputs() -> None:
     model = named(layered())
-    ranges = calibrate(model, "rows", ROWS).ranges
+    ranges = calibrate(model, observe(model, "rows", ROWS)).ranges
     every = np.concatenate(ROWS)
     assert ranges["rows"] == (float(every.min()), float(every.max()))
     assert set(ranges) == {"rows", "stretched", "t1"}
@@ -83,8 +84,8 @@ def test_ranges_are_those_of_the_inputs() -> None:
 def test_one_product_by_hand() -> None:
     """Round and clip as 8 bits do, multiply in float64, compare."""
     model = named(layered(layers=1))
-    calibration = calibrate(model, "rows", ROWS)
-    content = quantised(model, calibration)
+    calibration = calibrate(model, observe(model, "rows", ROWS))
+    content = quantised(model, calibration.ranges)
     weights = {w.name: numpy_helper.to_array(w).astype(np.float64) for w in model.graph.initializer}
     low, high = calibration.ranges["rows"]
     scale = np.float32((high - low) / 255)
@@ -100,7 +101,7 @@ def test_one_product_by_hand() -> None:
 
 def test_weights_are_stored_in_8_bits() -> None:
     model = named(layered())
-    done = quantised(model, calibrate(model, "rows", ROWS))
+    done = quantised(model, calibrate(model, observe(model, "rows", ROWS)).ranges)
     kinds = {w.name: w.data_type for w in done.graph.initializer}
     assert not {"w0", "w1", "w2"} & kinds.keys()
     assert sum(kind == TensorProto.INT8 for name, kind in kinds.items() if name.startswith("w")) == 2 * 3
@@ -125,7 +126,7 @@ def test_a_layer_with_a_bias_by_hand(empty: bool, tmp_path: Path) -> None:
     weights = [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")]
     graph = helper.make_graph(nodes, "layer", [given], [out], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    done = quantised(model, calibrate(model, "rows", ROWS))
+    done = quantised(model, calibrate(model, observe(model, "rows", ROWS)).ranges)
     found = run(done, ROWS[0])
     expected = ROWS[0] @ weight + bias
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -150,7 +151,7 @@ def test_a_vector_does_not_depend_on_its_batch_mates() -> None:
 def test_the_layer_that_does_harm_is_left_out() -> None:
     content = layered(outlier=300.0)
     model = named(content)
-    errors = calibrate(model, "rows", ROWS).errors
+    errors = calibrate(model, observe(model, "rows", ROWS)).errors
     assert max(errors, key=lambda node: errors[node]) == "g1"
     _, report = int8_tower("image", content, "rows", ROWS, DriftTarget(0.995, 0.8))
     assert report["left_out"] == ["g1"]

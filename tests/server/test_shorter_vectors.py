@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from nearlight.client import AsyncClient, Client, cli
 from nearlight.client.errors import Unsupported
+from nearlight.client.values import Input
 
 
 def cut(vectors: np.ndarray, dim: int) -> np.ndarray:
@@ -19,7 +20,7 @@ def cut(vectors: np.ndarray, dim: int) -> np.ndarray:
 
 
 def test_the_first_numbers_at_unit_length(address: str, new_image: Callable[..., bytes]) -> None:
-    inputs = ["a dog", new_image(1), "", "a cat"]
+    inputs: list[Input] = ["a dog", new_image(1), "", "a cat"]
     with Client(address) as client:
         whole, short = client.embed(inputs), client.embed(inputs, dim=12)
         assert short.vectors.shape == (4, 12)

@@ -11,10 +11,12 @@ import numpy.typing as npt
 from onnx import ModelProto
 from pydantic import JsonValue
 
+from nearlight.export.calibration import calibrate, observe
+from nearlight.export.equalise import equalised
 from nearlight.export.errors import GraphError, ParityError
 from nearlight.export.onnx_file import open_runner
 from nearlight.export.progress import tell
-from nearlight.export.quantise import calibrate, named, products, quantised
+from nearlight.export.quantise import named, products, quantised
 from nearlight.export.retrieval import neighbour_overlap
 from nearlight.export.subject import Vectors
 
@@ -63,7 +65,8 @@ def int8_tower(
     layers = products(named(model))
     if not layers:
         raise GraphError(f"{tower} tower: it has no matrix product by a constant; int8 gains nothing")
-    calibration = calibrate(model, given, batches[::2])
+    even, seen = equalised(model, observe(model, given, batches[::2]))
+    calibration = calibrate(even, seen)
     judges = batches[1::2] or batches
     expected, plain_seconds = _measured(model, given, judges)
     by_error = sorted((product.node for product in layers), key=lambda node: -calibration.errors[node])
@@ -72,7 +75,7 @@ def int8_tower(
     counts = list(_counts(len(by_error)))
     for number, left_out in enumerate(counts):
         tell(f"{tower}, int8 candidates", number, len(counts))
-        candidate = quantised(model, calibration, by_error[:left_out])
+        candidate = quantised(even, calibration.ranges, by_error[:left_out])
         found, seconds = _measured(candidate, given, judges)
         cosine, overlap = float((expected * found).sum(axis=1).min()), neighbour_overlap(expected, found)
         _log.info(

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from nearlight.bundle.folder import Bundle
     from nearlight.export.estimate import Estimate
-    from nearlight.export.exporter import Precision
+    from nearlight.export.proven import Precision
 
 _PRECISIONS = ("fp32", "fp16", "int8")
 

@@ -40,10 +40,10 @@ class LeanAttention(nn.Module):
         """Rows (B, L, W) attended by themselves, or by queries (B, Q, W): (B, L or Q, W)."""
         width = rows.shape[2]
         if queries is None:
-            query, key, value = _flat(self.projections[0], rows).split(width, dim=-1)
+            query, key, value = torch.split(_flat(self.projections[0], rows), width, dim=-1)
         else:
             query = _flat(self.projections[0], queries)
-            key, value = _flat(self.projections[1], rows).split(width, dim=-1)
+            key, value = torch.split(_flat(self.projections[1], rows), width, dim=-1)
         scores = self._heads(query, (0, 2, 1, 3)) @ self._heads(key, (0, 2, 3, 1))  # (B, H, Q, L)
         if mask is not None:
             scores = scores + mask
@@ -134,7 +134,8 @@ class LeanTexts(nn.Module):
         ends = _ends(tokens, self.pool, self.eos_id)  # (B,)
 
         def pick(rows: Tensor) -> Tensor:
-            return rows[torch.arange(count), ends][:, None]  # (B, 1, W)
+            found: Tensor = rows[torch.arange(count), ends]  # (B, W)
+            return found.unsqueeze(1)
 
         mask, picked = None, None
         if tower.attn_mask is not None:
@@ -196,7 +197,7 @@ def _ends(tokens: Tensor, pool: str, eos_id: int | None) -> Tensor:
         case "argmax":
             return tokens.argmax(dim=-1)
         case "eos":
-            return (tokens == eos_id).int().argmax(dim=-1)
+            return torch.eq(tokens, -1 if eos_id is None else eos_id).int().argmax(dim=-1)
         case "last":
             return torch.full_like(tokens[:, 0], tokens.shape[1] - 1)
         case _:

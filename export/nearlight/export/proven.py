@@ -58,11 +58,11 @@ class Demands:
 
     def as_json(self) -> dict[str, JsonValue]:
         """What decides graphs and figures."""
-        drift = [self.drift.min_cosine, self.drift.min_overlap] if self.precision == "int8" else None
+        drift = f"{self.drift.min_cosine} {self.drift.min_overlap}" if self.precision == "int8" else None
         return {
             "precision": self.precision,
             "drift": drift,
-            "dims": list(self.dims),
+            "dims": [*self.dims],
             "min_recall": self.min_recall if self.dims else None,
         }
 

@@ -6,23 +6,20 @@ padding, as it does where scales are taken from each batch (ONNX Runtime's dynam
 products are in 8 bits; what goes in and out of them stays float32, so that an error is not carried along.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from nearlight.export.onnx_file import check_model, open_session, weights_by_name
-from nearlight.export.progress import tell
+from nearlight.export.onnx_file import check_model
 
 Array = npt.NDArray[Any]
 
 _LEAST_WEIGHTS = 256  # smaller products gain nothing
-_SAMPLED_ROWS = 256
 _INT32_ROOM = 2**30
 
 
@@ -45,52 +42,18 @@ class Product:
     bias: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What calibration found, by tensor of activations and by product.
-
-    Attributes:
-        ranges: Least and greatest value of each tensor, zero included.
-        errors: Relative error that 8 bits make in each product's result.
-    """
-
-    ranges: Mapping[str, tuple[float, float]]
-    errors: Mapping[str, float]
-
-
 def products(model: onnx.ModelProto) -> list[Product]:
     """The matrix products that can be done in 8 bits, in graph order."""
     weights = {weight.name: weight for weight in model.graph.initializer}
     return [found for node in model.graph.node if (found := _product(node, weights)) is not None]
 
 
-def calibrate(model: onnx.ModelProto, name: str, batches: Sequence[Array]) -> Calibration:
-    """Run a graph on calibration inputs and look at what goes into its products.
-
-    Args:
-        model: A float32 graph; its nodes have names.
-        name: Its input.
-        batches: Calibration inputs.
-    """
-    wanted = products(model)
-    tensors = sorted({product.given for product in wanted})
-    ranges: dict[str, tuple[float, float]] = dict.fromkeys(tensors, (0.0, 0.0))
-    kept: dict[str, Array] = {}
-    for values in _observed(model, name, batches, tensors):
-        for tensor, value in values.items():
-            low, high = ranges[tensor]
-            ranges[tensor] = (min(low, float(value.min())), max(high, float(value.max())))
-            rows = value.reshape(-1, value.shape[-1])  # (N, C)
-            kept.setdefault(tensor, rows[:: max(1, len(rows) // _SAMPLED_ROWS)])
-    weights = weights_by_name(model)
-    errors = {p.node: _error(kept[p.given], ranges[p.given], weights[p.weight], p.axis) for p in wanted}
-    return Calibration(ranges, errors)
-
-
 def quantised(
-    model: onnx.ModelProto, calibration: Calibration, leave_out: Iterable[str] = ()
+    model: onnx.ModelProto, ranges: Mapping[str, tuple[float, float]], leave_out: Iterable[str] = ()
 ) -> onnx.ModelProto:
     """The graph with its products in 8 bits, but for those named in `leave_out`.
+
+    `ranges` are the least and greatest value of each tensor that goes into a product.
 
     Written as ONNX's own pairs of QuantizeLinear and DequantizeLinear, which runtimes fuse with the product.
     Its bias is int32 in the units of the product; where ONNX Runtime finds float32, all is float32.
@@ -109,7 +72,7 @@ def quantised(
         if product is None:
             nodes.append(node)
             continue
-        steps = _steps(product, calibration.ranges[product.given], weights, added)
+        steps = _steps(product, ranges[product.given], weights, added)
         nodes += [step for step in steps if step.output[0] not in made]
         made |= {step.output[0] for step in steps}
         inputs = [f"{product.given}.restored", _restored(product)]
@@ -153,28 +116,13 @@ def _product(node: NodeProto, weights: Mapping[str, TensorProto]) -> Product | N
     return Product(node.name, node.input[0], weight.name, axis, bias)
 
 
-def _observed(
-    model: onnx.ModelProto, name: str, batches: Sequence[Array], tensors: Sequence[str]
-) -> Iterable[dict[str, Array]]:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    present = {value.name for value in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in present)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    session = open_session(watched, options)
-    for number, batch in enumerate(batches, start=1):
-        tell("calibrating", number, len(batches))
-        yield dict(zip(tensors, session.run(list(tensors), {name: batch}), strict=True))
-
-
-def _scale(low: float, high: float) -> tuple[float, int]:
+def scale_of(low: float, high: float) -> tuple[float, int]:
     """Scale and zero point of uint8 for a range with zero in it."""
     scale = max(high - low, 1e-12) / 255
     return scale, int(np.clip(round(-low / scale), 0, 255))
 
 
-def _columns(weight: Array, axis: int, least: Array | float = 0.0) -> tuple[Array, Array]:
+def columns_of(weight: Array, axis: int, least: Array | float = 0.0) -> tuple[Array, Array]:
     """int8 weights and the scale of each output column (C,), none below `least`."""
     greatest = np.abs(weight).max(axis=1 - axis)
     scales = np.maximum(np.maximum(greatest / 127, 1e-12), least).astype(np.float32)  # (C,)
@@ -182,21 +130,10 @@ def _columns(weight: Array, axis: int, least: Array | float = 0.0) -> tuple[Arra
     return np.clip(np.round(weight / spread), -127, 127).astype(np.int8), scales
 
 
-def _error(rows: Array, limits: tuple[float, float], weight: Array, axis: int) -> float:
-    """How far a product of 8-bit numbers is from that of float32, relative to the latter's length."""
-    scale, zero = _scale(*limits)
-    coarse = (np.clip(np.round(rows / scale) + zero, 0, 255) - zero) * scale  # (N, C)
-    whole, scales = _columns(weight, axis)
-    rough = whole.astype(np.float32) * (scales[None, :] if axis == 1 else scales[:, None])
-    exact = rows @ (weight if axis == 1 else weight.T)
-    found = coarse @ (rough if axis == 1 else rough.T)
-    return float(np.linalg.norm(found - exact) / max(float(np.linalg.norm(exact)), 1e-12))
-
-
 def _activation(
     tensor: str, limits: tuple[float, float], added: dict[str, TensorProto]
 ) -> tuple[NodeProto, NodeProto]:
-    scale, zero = _scale(*limits)
+    scale, zero = scale_of(*limits)
     names = [f"{tensor}.scale", f"{tensor}.zero"]
     added[names[0]] = numpy_helper.from_array(np.array(scale, np.float32), names[0])
     added[names[1]] = numpy_helper.from_array(np.array(zero, np.uint8), names[1])
@@ -216,10 +153,10 @@ def _steps(
     """What goes before a product; its constants go into `added`."""
     matrix = numpy_helper.to_array(weights[product.weight])
     matrix = matrix if product.axis == 1 else matrix.T  # (K, N)
-    given_scale = _scale(*limits)[0]
+    given_scale = scale_of(*limits)[0]
     bias = numpy_helper.to_array(weights[product.bias]) if product.bias else np.zeros(1, np.float32)
     # A bias must fit into 32 bits in the units of its column, even where the column is all zeros.
-    whole, scales = _columns(matrix, 1, least=np.abs(bias) / (given_scale * _INT32_ROOM))  # (K, N), (N,)
+    whole, scales = columns_of(matrix, 1, least=np.abs(bias) / (given_scale * _INT32_ROOM))  # (K, N), (N,)
     steps = [*_activation(product.given, limits, added)]
     steps.append(_constant(_restored(product), np.ascontiguousarray(whole), scales, added, axis=1))
     if product.bias:
