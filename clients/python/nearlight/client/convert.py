@@ -308,5 +308,5 @@ def model_from_wire(message: model_pb2.ModelInfo) -> ModelInfo:
         description=message.description,
         metrics=json_from_wire(message.metrics_json),
         limits=limits_from_wire(message.limits),
-        threads=message.runtime.threads,
+        threads=message.runtime.threads * max(1, message.runtime.sessions),
     )

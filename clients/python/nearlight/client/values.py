@@ -260,7 +260,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A loaded model; see ModelInfo in model.proto."""
+    """A loaded model; see ModelInfo in model.proto. ``threads`` are those of all its sessions."""
 
     name: str
     space_id: str
