@@ -63,6 +63,7 @@ class Batcher:
         self._gathering: list[Work] = []
         self._ahead: Batch | None = None
         self._running: list[Work] = []
+        self._runs_until = 0.0
         self._expectation = Expectation(shares_cores=shares_cores)
         self._is_closed = False
         supervisor.start(self)
@@ -181,7 +182,7 @@ class Batcher:
             with self._changed:
                 if pulse.is_over:
                     return
-                self._running = []
+                self._running, self._runs_until = [], 0.0
                 self._wait_for_batch(pulse)
                 if pulse.is_over:
                     return
@@ -222,13 +223,14 @@ class Batcher:
         self._running = works
         self._expectation.engine_runs()
         if works:
-            n = len(works)
-            self._queue.charge(lane, self._costs.batch_s(works[0].shape, n) or float(n))
+            batch_s = self._costs.batch_s(works[0].shape, len(works))
+            self._queue.charge(lane, batch_s or float(len(works)))
+            self._runs_until = time.monotonic() + batch_s
         return lane, works, ahead
 
     def _take(self, lane: Lane) -> list[Work]:
         """The next batch of a lane, and rows of the bulk lane that ride along nearly for nothing."""
-        while batch := self._queue.take(lane, self._max_batch):
+        while batch := self._queue.take(lane, self._limit(lane)):
             wanted = still_wanted(batch)
             if wanted and lane == "interactive":
                 riders = self._costs.riders(wanted[0].shape, len(wanted), self._max_batch)
@@ -236,6 +238,17 @@ class Batcher:
             if wanted:
                 return wanted
         return []
+
+    def _limit(self, lane: Lane) -> int:
+        """Most rows of the next batch: no more than let its first input be answered in time.
+
+        The first has waited longest. Those cut off come next, and their deadlines are later, as a rule.
+        """
+        first = self._queue.next(lane)
+        if first is None or first.call.deadline is None:
+            return self._max_batch
+        begins = max(time.monotonic(), self._runs_until)
+        return self._costs.rows_within(first.shape, first.call.deadline - begins, self._max_batch)
 
     def _observe(self, rows: Row, seconds: float) -> None:
         self._costs.observe(rows.shape[1:], len(rows), seconds)
