@@ -18,6 +18,7 @@ The client shares the cores. The server's cache of vectors is off.
 
 import argparse
 import asyncio
+import gc
 import itertools
 import random
 import statistics
@@ -278,6 +279,8 @@ def main() -> None:
         ).SerializeToString()
         for request in requests_of(images, arguments.batch, "", use_cache=False)
     ]
+    gc.collect()
+    gc.freeze()  # the client shares the cores: its collections would be work for nothing
     with running_server(bundle.path, arguments.set) as server:
         tables = asyncio.run(measure(server, requests, batches, arguments))
     tell(about, tables, promises_of(tables), as_json=arguments.json)

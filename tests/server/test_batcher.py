@@ -150,6 +150,24 @@ async def test_an_idle_engine_starts_at_once_and_the_queue_fills_while_it_runs(
     assert encoder.batches[1:] == [list(range(2, 10)), list(range(10, 18)), [18, 19]]
 
 
+async def test_a_batch_is_no_larger_than_lets_its_first_input_be_answered_in_time(
+    encoder: Projection, calm_supervisor: Supervisor
+) -> None:
+    batcher = Batcher(
+        "test", encoder, max_batch=8, supervisor=calm_supervisor, costs=Fixed(lambda rows: 100.0 * rows)
+    )
+    encoder.gate.clear()
+    first = submit(batcher, [1])
+    assert encoder.entered.acquire(timeout=30)
+    # Each row is said to take 100 s: 4 rows can be done within 450 s.
+    hurried = submit(batcher, [2], deadline=time.monotonic() + 450)
+    others = submit(batcher, list(range(3, 9)), deadline=time.monotonic() + 5000)
+    encoder.gate.set()
+    await asyncio.gather(*(call.joined() for call in (first, hurried, others)))
+    batcher.close()
+    assert encoder.batches == [[1], [2, 3, 4, 5], [6, 7, 8]]
+
+
 @pytest.fixture
 def sharing(encoder: Projection, calm_supervisor: Supervisor) -> Iterator[Batcher]:
     """Its engine shares the cores with the threads that prepare rows; a full batch takes it half a minute."""

@@ -1,11 +1,12 @@
 import asyncio
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 
-from nearlight.server.call import Call, Caller, Embedded
+from nearlight.server.call import Call, Caller, Embedded, wake
 from nearlight.server.errors import Abandoned, ModelFailure, TooLate
 
 
@@ -48,6 +49,27 @@ async def test_a_cancelled_call_is_no_longer_wanted() -> None:
     call = Call(1, Caller(), None)
     call.cancel()
     assert isinstance(call.no_longer_wanted(), Abandoned)
+
+
+async def test_the_calls_of_a_batch_wake_their_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, times = asyncio.get_running_loop(), []
+    wake_up = loop.call_soon_threadsafe
+
+    def counted(*args: Any) -> Any:
+        times.append(args)
+        return wake_up(*args)
+
+    calls = [Call(2, Caller(), None) for _ in range(5)]
+    monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+
+    def answer() -> None:
+        assert not any(call.note(0, vector(0)) for call in calls)
+        wake([call for call in calls if call.note(1, vector(1))])
+
+    await loop.run_in_executor(None, answer)
+    assert len([args for args in times if args[0].__name__ == "_finish"]) == 1
+    for call in calls:
+        assert len(await call.joined()) == 2
 
 
 def test_an_answer_after_the_loop_has_closed_is_dropped() -> None:

@@ -89,6 +89,17 @@ def test_rows_ride_along_where_they_cost_nearly_nothing(
     assert costs.riders(OTHER, rows, 16) == 0
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rows"), [(1.0, 16), (0.34, 16), (0.32, 15), (0.115, 5), (0.031, 1), (0.029, 16), (-1.0, 16)]
+)
+def test_a_batch_is_as_large_as_may_be_in_so_much_time(seconds: float, rows: int) -> None:
+    costs = CostModel()
+    for n in (1, 16):
+        costs.observe(SHAPE, n, 0.02 * n + 0.01)
+    assert costs.rows_within(SHAPE, seconds, 16) == rows
+    assert CostModel().rows_within(SHAPE, seconds, 16) == 16
+
+
 def test_a_warm_engine_is_measured_at_every_shape() -> None:
     class Slow:
         dim = 2

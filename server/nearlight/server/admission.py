@@ -13,6 +13,8 @@ MAX_RETRY_DELAY_S = 30.0
 # The pace measured of late fades over so many inputs, and is doubted after so many seconds.
 PACE_INPUTS = 200
 DOUBT_SECONDS = 5.0
+# A forecast may be so much too short. Who is let in and answered too late has cost others their turn.
+SPARE = 0.08
 
 
 class Pace:
@@ -37,6 +39,10 @@ class Pace:
         fade = 1 - min(1.0, n / PACE_INPUTS)
         self._answered = fade * self._answered + n
         self._busy_s = fade * self._busy_s + seconds
+        self._measured_at = time.monotonic()
+
+    def holds(self) -> None:
+        """The pipeline is full still: what was measured holds."""
         self._measured_at = time.monotonic()
 
     @property
@@ -72,7 +78,7 @@ class Admission:
         self._pace = Pace(engine_s)
         self._calls: dict[Call, int] = {}
         self._waiting: deque[tuple[Call, int, asyncio.Future[None]]] = deque()
-        self._full_since = 0.0
+        self._full_since = self._last_answer = 0.0
 
     def enter(self, call: Call, n: int) -> None:
         """Let `n` inputs of a call in at once, or none.
@@ -112,22 +118,26 @@ class Admission:
     def leave(self, call: Call) -> None:
         """The inputs of a call have been answered or dropped."""
         n = self._calls.pop(call, 0)
-        now = time.monotonic()
-        if self.inside >= self._full_batch:
-            self._pace.answered(n - min(n, call.left), now - self._full_since)
-        self._full_since = now
+        answered = n - min(n, call.left)
+        if answered:
+            now = time.monotonic()
+            if self.inside >= self._full_batch:
+                self._pace.answered(answered, now - self._full_since)
+            self._full_since = self._last_answer = now
         self.inside -= n
         self._let_in()
 
     def forecast_s(self, call: Call, n: int) -> float:
         """Predicted seconds until the last of a call's `n` inputs is answered; 0: unknown.
 
-        What runs now is not stopped: up to one batch. And callers take turns: of every other call as many
-        inputs go first as this one has, at most.
+        What runs now is not stopped: up to one batch, less what of it has passed. And callers take turns: of
+        every other call as many inputs go first as this one has, at most.
         """
+        pace_s = self._pace.input_s
         running = min(self._full_batch, self.inside - self._calls.get(call, 0))
         first = sum(min(other.left, size, n) for other, size in self._calls.items() if other is not call)
-        return (max(running, first) + n) * self._pace.input_s
+        passed_s = min(time.monotonic() - self._last_answer, running * pace_s)
+        return (max(running, first) + n) * pace_s - passed_s
 
     def _check_deadline(self, call: Call, n: int) -> None:
         reason = call.no_longer_wanted()
@@ -136,8 +146,10 @@ class Admission:
         # Alone in here a call is always let in: an idle engine is wasted otherwise, and its pace never known.
         if call.deadline is None or self.inside == self._calls.get(call, 0):
             return
+        if self.inside >= self._full_batch:
+            self._pace.holds()
         left_s = call.deadline - time.monotonic()
-        late_s = self.forecast_s(call, n) - left_s
+        late_s = (1 + SPARE) * (self.forecast_s(call, n) + self._batch_mates_s(left_s)) - left_s
         if late_s > 0:
             self.refused += n
             raise Overloaded(
@@ -145,6 +157,16 @@ class Admission:
                 f"the call's deadline leaves {1e3 * left_s:.0f} ms",
                 _clipped(late_s),
             )
+
+    def _batch_mates_s(self, left_s: float) -> float:
+        """How much later the answer comes because those behind share its batch.
+
+        An answer comes with the end of its batch, and under load that is filled up by those who come later;
+        by as many as are here already, it is assumed. Admitted without this, a whole batch would be late by
+        little, and all the work on it for nothing. Of what a deadline leaves half at most goes to them: where
+        it is short, batches stay small instead.
+        """
+        return min(min(self._full_batch - 1, self.inside) * self._pace.input_s, left_s / 2)
 
     async def _room(self, call: Call, n: int) -> None:
         """Wait for room; returns when the call is inside."""
@@ -167,6 +189,8 @@ class Admission:
     def _admit(self, call: Call, n: int) -> None:
         if self.inside < self._full_batch:
             self._full_since = time.monotonic()
+        if not self.inside:
+            self._last_answer = time.monotonic()  # or rather: work on the next one begins here
         self._calls[call] = n
         self.inside += n
 

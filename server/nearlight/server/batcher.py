@@ -202,12 +202,11 @@ class Batcher:
         with self._changed:
             if pulse.is_over:
                 return None
-            session.running = []
+            session.running, session.runs_until = [], 0.0
             self._wait_for_batch(pulse)
             if pulse.is_over:
                 return None
-            turn = self._next()
-            session.running = turn.works
+            turn = self._next(session)
             self._changed.notify_all()
             return turn
 
@@ -230,7 +229,7 @@ class Batcher:
             return 0.0
         return self._expectation.hold_s(lane, self._max_batch * self._costs.input_s(self._max_batch))
 
-    def _next(self) -> Turn:
+    def _next(self, session: Session) -> Turn:
         """Whose turn it is, and the inputs that run now."""
         ahead = self._ahead
         lane = self._queue.turn(ahead.lane if ahead else None)
@@ -241,8 +240,9 @@ class Batcher:
             ahead, works = None, self._take(lane, self._share(lane))
         self._expectation.engine_runs()
         if works:
-            n = len(works)
-            self._queue.charge(lane, self._costs.batch_s(works[0].shape, n) or float(n))
+            batch_s = self._costs.batch_s(works[0].shape, len(works))
+            self._queue.charge(lane, batch_s or float(len(works)))
+            session.running, session.runs_until = works, time.monotonic() + batch_s
         return Turn(lane, works, ahead)
 
     def _share(self, lane: Lane) -> int:
@@ -252,7 +252,7 @@ class Batcher:
 
     def _take(self, lane: Lane, limit: int) -> list[Work]:
         """The next batch of a lane, and rows of the bulk lane that ride along nearly for nothing."""
-        while batch := self._queue.take(lane, limit):
+        while batch := self._queue.take(lane, min(limit, self._in_time(lane))):
             wanted = still_wanted(batch)
             if wanted and lane == "interactive":
                 riders = self._costs.riders(wanted[0].shape, len(wanted), self._max_batch)
@@ -260,6 +260,19 @@ class Batcher:
             if wanted:
                 return wanted
         return []
+
+    def _in_time(self, lane: Lane) -> int:
+        """Most rows of the next batch: no more than let its first input be answered in time.
+
+        The first has waited longest. Those cut off come next, and their deadlines are later, as a rule.
+        """
+        first = self._queue.next(lane)
+        if first is None or first.call.deadline is None:
+            return self._max_batch
+        begins = max(
+            time.monotonic(), min((one.runs_until for one in self.sessions if one.is_up), default=0.0)
+        )
+        return self._costs.rows_within(first.shape, first.call.deadline - begins, self._max_batch)
 
     def observe(self, rows: Row, seconds: float) -> None:
         """A session ran a batch."""

@@ -102,6 +102,15 @@ class CostModel:
             return 0.0
         return sum(share * lines[shape].seconds(batch) for shape, share in mix.items()) / total / batch
 
+    def rows_within(self, shape: Shape, seconds: float, limit: int) -> int:
+        """Rows of a batch that is done in time, 1 to `limit`; `limit` where not even one would be."""
+        if self.batch_s(shape, limit) <= seconds:
+            return limit
+        line = self._lines.get(shape)
+        if line is None or line.seconds(1) > seconds:
+            return limit
+        return max(1, int((seconds - line.fixed_s) / line.per_row_s))
+
     def riders(self, shape: Shape, rows: int, limit: int) -> int:
         """Rows that may join a batch of `rows` without making it much longer, up to `limit` in all.
 

@@ -29,6 +29,13 @@ class FairQueue:
         line.setdefault(work.shape, deque()).append(work)
         self._size += 1
 
+    def next(self) -> Work | None:
+        """The input that the next batch begins with; None where there is none."""
+        if not self._callers:
+            return None
+        shape = self._next_shape()
+        return next(line[shape][0] for line in self._callers.values() if shape in line)
+
     def take(self, limit: int, shape: Shape | None = None) -> list[Work]:
         """Remove the next batch: 1 to `limit` inputs of one shape; empty only when the queue is.
 

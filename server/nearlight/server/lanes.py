@@ -59,6 +59,10 @@ class LaneQueue:
         self._now = self._start(lane)
         self._clocks[lane] = self._now + cost / self._weights[lane]
 
+    def next(self, lane: Lane) -> Work | None:
+        """The input that the next batch of a lane begins with; None where the lane is empty."""
+        return self._queues[lane].next()
+
     def take(self, lane: Lane, limit: int) -> list[Work]:
         """Remove the next 1 to `limit` inputs of one shape of a lane; empty only where the lane is."""
         return self._queues[lane].take(limit)

@@ -32,9 +32,10 @@ class Session:
     ) -> None:
         self.name = name
         self.crew = batcher.name
-        # These three are the batcher's to change, under its lock.
+        # These four are the batcher's to change, under its lock.
         self.is_up = False
         self.running: list[Work] = []
+        self.runs_until = 0.0  # about; `time.monotonic`, 0 while it does not run
         self.gathering: list[Work] = []
         self._batcher = batcher
         self._encoder = encoder
