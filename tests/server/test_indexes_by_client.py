@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from nearlight.client import Client, IndexConfig, InvalidInput, Point, cli
 from nearlight.server.local import LocalServer
-from nearlight.store.generations import keeping
+from nearlight.store.generations import keeping, search
 
 N = 700
 RNG = np.random.default_rng(3)
@@ -31,6 +31,7 @@ def small_sizes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keeping, "LOOK_SECONDS", 0.05)
         patch.setattr(keeping, "HEAD_ROWS", 0)
+        patch.setattr(search, "FEW_ROWS", 20)
         yield
 
 
@@ -57,7 +58,12 @@ def test_a_query_says_how_it_was_answered(address: str) -> None:
         assert (index.kind, index.state, index.indexed_seq) == ("hnsw", "ready", N)
         assert index.estimated_recall >= 0.9
         info = client.query("c", vector=VECTORS[0]).info
-        assert (info.exact, info.index_kind, info.generation, info.head_points) == (False, "hnsw", index.generation, 0)
+        assert (info.exact, info.index_kind, info.generation, info.head_points) == (
+            False,
+            "hnsw",
+            index.generation,
+            0,
+        )
         assert info.hnsw_ef > 0
         assert info.estimated_recall == pytest.approx(index.estimated_recall)
         assert client.query("c", vector=VECTORS[0], hnsw_ef=333).info.hnsw_ef == 333
