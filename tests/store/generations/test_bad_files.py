@@ -1,4 +1,4 @@
-"""Whatever an index file has become: the store opens, answers are right, the file is put aside, another is built."""
+"""Whatever an index file has become: answers are right, the file is put aside, another is built."""
 
 import hashlib
 import json

@@ -121,8 +121,8 @@ def test_a_builder_that_dies_is_no_harm(tmp_path: Path, monkeypatch: pytest.Monk
 class Disk:
     """What of the index folder is on the disk: contents as of a file's last fsync, names as of the folder's.
 
-    Every call that changes something is a moment to lose the power at; an image of the data folder is kept for
-    each, with the database as committed, for the files either way a disk may have it.
+    Every call that changes something is a moment to lose the power at; an image of the data folder is kept
+    for each, with the database as committed, for the files either way a disk may have it.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path, images: Path) -> None:
@@ -185,14 +185,13 @@ def test_a_lost_power_loses_no_index_that_the_database_names(
 ) -> None:
     monkeypatch.setattr(keeping, "run_build", in_this_process)
     folder, images = tmp_path / "data", tmp_path / "images"
-    with Store.open(folder, n_threads=1) as store:
-        with monkeypatch.context() as patch:
-            disk = Disk(patch, folder, images)
-            collection = filled(store)
-            kept(store)
-            collection.configure_index(GRAPH.__class__(kind="hnsw", hnsw_m=8))  # one takes the other's place
-            kept(store)
-            disk.moment("end")
+    with Store.open(folder, n_threads=1) as store, monkeypatch.context() as patch:
+        disk = Disk(patch, folder, images)
+        collection = filled(store)
+        kept(store)
+        collection.configure_index(GRAPH.__class__(kind="hnsw", hnsw_m=8))  # one takes the other's place
+        kept(store)
+        disk.moment("end")
     assert {"write", "fsync of the file", "rename", "fsync of the folder"} <= set(disk.calls)
     kinds = set()
     for number in range(disk.n_images):

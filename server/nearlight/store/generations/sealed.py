@@ -108,7 +108,7 @@ class SealedView:
         return self.generation.n_rows - self.n_dead
 
     def with_dead(self, seqs: I64) -> "SealedView":
-        """The same generation without these rows, some of which may not be of it; each was alive until now."""
+        """The same generation without these rows, all alive until now; some may not be of it."""
         rows = self.generation.rows_of(seqs[seqs <= self.generation.up_to_seq])
         rows = rows[rows >= 0]
         if not len(rows):
