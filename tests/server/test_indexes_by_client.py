@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from nearlight.client import Client, IndexConfig, InvalidInput, Point, cli
 from nearlight.server.local import LocalServer
-from nearlight.store.generations import keeping
+from nearlight.store.generations import keeping, search
 
 N = 700
 RNG = np.random.default_rng(3)
@@ -31,6 +31,7 @@ def small_sizes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keeping, "LOOK_SECONDS", 0.05)
         patch.setattr(keeping, "HEAD_ROWS", 0)
+        patch.setattr(search, "FEW_ROWS", 20)
         yield
 
 

@@ -2,6 +2,7 @@
 
 Each line is one JSON array: ["ask", thread, number, operation, ids] before a call and
 ["ack", thread, number] after it returned. A fifth thread takes snapshots, restores them and swaps aliases.
+Beside them an index is built, outgrown, compacted and opened again, every other time in a process apart.
 """
 
 import json
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nearlight.store import Collection, Point, SetAlias, Store
+from nearlight.store import Collection, IndexSettings, Point, SetAlias, Store
+from nearlight.store.generations import building, keeping, settings
 
 DIM = 16
+MIN_ROWS = 64
 
 
 def say(*words: object) -> None:
@@ -59,11 +62,23 @@ def maintain(store: Store, first: int) -> None:
                 store.snapshots.delete(old.name)
 
 
+def hurry_indexes(here: bool) -> None:
+    """Builds an index of few rows and soon again; in this process, or apart."""
+    keeping.LOOK_SECONDS, keeping.HEAD_ROWS, keeping.MIN_DEAD = 0.01, 20, 10
+    settings.MIN_ROWS = MIN_ROWS
+    if here:
+        keeping.run_build = lambda order, stop: building.build(order)
+
+
 def main() -> None:
-    store = Store.open(Path(sys.argv[1]), n_threads=1)
     first = int(sys.argv[2])
+    hurry_indexes(here=first // 1_000_000 % 2 == 0)
+    store = Store.open(Path(sys.argv[1]), n_threads=1)
     names = [info.name for info in store.collections()]
-    collection = store.collection("c") if names else store.create_collection("c", space_id="s", dim=DIM)
+    index = IndexSettings(kind="hnsw")
+    collection = (
+        store.collection("c") if names else store.create_collection("c", space_id="s", dim=DIM, index=index)
+    )
     collection.create_payload_index(("number",), "integer")
     threading.Thread(target=maintain, args=(store, first)).start()
     for thread in range(4):

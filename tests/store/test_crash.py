@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearlight.store import Collection, Store
+from nearlight.store import Collection, SearchParams, Store
+from nearlight.store.generations import search
+from nearlight.store.generations.keeping import IndexKeeper
 from nearlight.store.validation import unit_rows
 
 WRITER = Path(__file__).parent / "crash_writer.py"
 HOUSE = Path(__file__).resolve().parents[2]
 DIM = 16
+EXACT, WIDE = SearchParams(exact=True), SearchParams(hnsw_ef=2000)
 State = dict[str, int]
 """Id to the number of the call that wrote it."""
 
@@ -70,8 +73,9 @@ def stored_states(collection: Collection, asked: dict[tuple[int, int], list[str]
         last = len(ids) - 1 - ids[::-1].index(str(record.id))
         assert record.vector is not None
         assert record.vector.tobytes() == vectors[last].tobytes()
-        ((hit,),) = collection.search(record.vector[None], limit=1)
-        assert (hit.id, hit.seq) == (record.id, record.seq)
+        for params in (EXACT, WIDE):  # through the index too, which at this width sees every row
+            ((hit,),) = collection.answer(record.vector[None], limit=1, params=params).hits
+            assert (hit.id, hit.seq) == (record.id, record.seq)
         states[thread][str(record.id)] = number
     return states
 
@@ -98,8 +102,9 @@ def crash_rounds(folder: Path, n_rounds: int, seed: int) -> None:
     asked: dict[tuple[int, int], list[str]] = {}
     n_acknowledged = 0
     last_seq = 0
+    generations: set[int] = set()
     for turn in range(n_rounds):
-        said = run_until_killed([str(WRITER), str(folder), str(turn * 1_000_000)], rng.uniform(0.0, 0.5))
+        said = run_until_killed([str(WRITER), str(folder), str(turn * 1_000_000)], rng.uniform(0.0, 0.6))
         n_acknowledged += sum(line[0] == "ack" for line in said)
         asked |= {(line[1], line[2]): line[4] for line in said if line[0] == "ask"}
         with Store.open(folder, n_threads=1) as store:
@@ -107,6 +112,8 @@ def crash_rounds(folder: Path, n_rounds: int, seed: int) -> None:
             found = stored_states(collection, asked)
             assert collection.info.last_seq > last_seq
             last_seq = collection.info.last_seq
+            assert collection.info.index.state == "ready"  # what the database names is whole
+            generations.add(collection.info.index.generation)
             check_maintenance(store)
         for thread in range(4):
             assert found[thread] in possible_states(states[thread], said, thread), (
@@ -114,10 +121,18 @@ def crash_rounds(folder: Path, n_rounds: int, seed: int) -> None:
             )
         states = found
     assert n_acknowledged > 5 * n_rounds
+    assert len(generations) >= n_rounds // 4
+
+
+@pytest.fixture(autouse=True)
+def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches use an index of few rows; none is built while we look."""
+    monkeypatch.setattr(search, "FEW_ROWS", 0)
+    monkeypatch.setattr(IndexKeeper, "_due", lambda *_: False)
 
 
 def test_kill_9_loses_nothing_acknowledged_and_invents_nothing(tmp_path: Path) -> None:
-    crash_rounds(tmp_path, 5, seed=1)
+    crash_rounds(tmp_path, 10, seed=1)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, NotFound, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.prepared_query import Fetched, PreparedQuery, groups_of, hits_of, prepared
+from nearlight.server.search_line import SearchLine
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.store import Collection, CollectionInfo, Hit, How, PointId
 from nearlight.v1 import query_pb2
@@ -36,6 +37,7 @@ class Querier:
         self._catalog = catalog
         self._embedder = embedder
         self._limits = limits
+        self._line = SearchLine(catalog)
 
     async def query(
         self, request: query_pb2.QueryRequest, patience: Patience, modality: str | None = None
@@ -48,8 +50,9 @@ class Querier:
         """
         collection = self._catalog.collection(request.collection)
         ready = await self._ready(collection, request, patience, modality)
-        [response] = await self._search(collection, [ready])
-        return response
+        searching = Stopwatch()
+        found = await self._line.search(collection, ready)
+        return self._response(ready, found.hits[0], found, searching.ms)
 
     async def query_batch(
         self,

@@ -67,9 +67,8 @@ class CollectionReader:
     def info(self) -> CollectionInfo:
         """The collection as it is now."""
         self._check_here()
-        first = self._first_info
-        metadata = json.loads(json.dumps(first.metadata))  # the caller's own copy
-        view = self._head.view
+        first, view = self._first_info, self._head.view
+        metadata = json.loads(json.dumps(first.metadata)) if first.metadata else {}  # the caller's own copy
         return replace(
             first,
             count=view.n_alive,

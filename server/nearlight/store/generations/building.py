@@ -18,7 +18,7 @@ from nearlight.store import rows
 from nearlight.store.errors import IndexBuildFailed
 from nearlight.store.generations.index_file import Header, write_index_file
 from nearlight.store.generations.sealed import near
-from nearlight.store.generations.settings import MIN_ROWS, BuildPlan
+from nearlight.store.generations.settings import BuildPlan
 from nearlight.store.generations.tuning import (
     GRAPH_EFFORTS,
     LIMITS,
@@ -33,6 +33,7 @@ from nearlight.store.schema import open_reader
 
 _BLOCK_ROWS = 8192
 _HELD_OUT = 256
+_LEAST_ROWS = 32
 _MAX_TEXTS = 256
 
 
@@ -117,8 +118,9 @@ class _Rows:
             (order.place.collection_id, order.up_to_seq),
         )
         seqs = np.fromiter((row[0] for row in found), np.int64)  # (N,)
-        if len(seqs) < MIN_ROWS:
-            raise IndexBuildFailed(f"{len(seqs)} rows are left; an index needs {MIN_ROWS}")
+        needed = order.plan.n_lists if order.plan.kind == "ivf" else _LEAST_ROWS
+        if len(seqs) < needed:  # many were deleted since it was planned
+            raise IndexBuildFailed(f"{len(seqs)} rows are left; the index needs {needed}")
         rng = np.random.default_rng(order.up_to_seq)
         held = rng.choice(seqs, min(_HELD_OUT, len(seqs) // 8), replace=False)
         self.held_seqs, self.held = self._read(np.sort(held))  # (H,), (H, D)

@@ -91,7 +91,7 @@ class SealedView:
         generation: the index.
         alive: (ceil(N / 8),) one bit a row, lowest bit first; 0 is dead.
         n_dead: dead rows of it.
-        origin: (?, D) the first of the blocks that hold the rows' vectors.
+        origin: (?, D) of the blocks that hold the rows' vectors the one that lies lowest in memory.
         places: (N,) where the vector of a row lies, in vectors from the begin of `origin`; of dead rows
             anywhere.
     """
@@ -108,7 +108,7 @@ class SealedView:
         return self.generation.n_rows - self.n_dead
 
     def with_dead(self, seqs: I64) -> "SealedView":
-        """The same generation without these rows, some of which may not be of it; each was alive until now."""
+        """The same generation without these rows, all alive until now; some may not be of it."""
         rows = self.generation.rows_of(seqs[seqs <= self.generation.up_to_seq])
         rows = rows[rows >= 0]
         if not len(rows):
@@ -163,20 +163,25 @@ def sealed_view(generation: Generation, blocks: Sequence[tuple[I64, F32, I64]]) 
     Raises:
         IndexFileBad: it lacks a live row.
     """
-    origin = blocks[0][1] if blocks else np.empty((1, 1), np.float32)
+    # The lowest in memory: FAISS takes a negative place for none.
+    origin = min((block[1] for block in blocks), key=_address, default=np.empty((1, 1), np.float32))
     places = np.zeros(generation.n_rows, np.int64)
     living = []
     for seqs, vectors, alive in blocks:
         rows = generation.rows_of(seqs[alive])
         if (rows < 0).any():
             raise IndexFileBad(f"{generation.file_name} lacks rows of the collection")
-        distance, rest = divmod(vectors.ctypes.data - origin.ctypes.data, vectors.strides[0])
+        distance, rest = divmod(_address(vectors) - _address(origin), vectors.strides[0])
         if rest:
             raise AssertionError("blocks of vectors do not lie whole vectors apart")
         places[rows] = distance + alive
         living.append(rows)
     rows = np.concatenate([np.empty(0, np.int64), *living])
     return SealedView(generation, _bits(generation, rows), generation.n_rows - len(rows), origin, places)
+
+
+def _address(vectors: F32) -> int:
+    return int(vectors.ctypes.data)
 
 
 def check_finds(view: SealedView, rows: I64, vectors: F32) -> None:

@@ -117,9 +117,9 @@ class Search:
         effort = min(int(effort * width), MAX_EFFORT)
         head = view.beside_sealed
         scores, seqs = self._proposals(sealed, wanted, effort)  # (Q, K)
+        short = np.flatnonzero(~(scores > -np.inf).all(axis=1))
         if head.n_alive:
             scores, seqs = self._with_head(head, wanted, scores, seqs)
-        short = np.flatnonzero((scores > -np.inf).sum(axis=1) < wanted)
         found = _best(view, scores, seqs, self.span, wanted, self.with_vectors)
         self._note(sealed.generation, effort, recall, head.n_alive)
         if len(short):
@@ -149,7 +149,7 @@ class Search:
 
     def _proposals(self, sealed: SealedView, wanted: int, effort: int) -> tuple[F32, I64]:
         """Scores, -inf where there is none, and seqs (Q, K) of candidates of the generation."""
-        k = min(n_candidates(wanted), sealed.generation.n_rows)
+        k = min(n_candidates(wanted), sealed.n_alive)
         allowed = sealed.alive if sealed.n_dead else None
 
         def propose(queries: F32) -> tuple[F32, I64]:

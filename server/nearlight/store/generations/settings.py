@@ -23,7 +23,7 @@ DEFAULT_EF_CONSTRUCTION = 80
 MIN_ROWS = 256  # no index is worth less
 _MAX_EXACT_UP_TO = 2**53
 _GRAPH_OVERHEAD = 1.1
-_IVF_TRAINING_ROWS = 64
+_IVF_TRAINING_ROWS = 48
 _SLACK_BYTES = 192 * 2**20  # the interpreter, FAISS, blocks of rows under way
 
 

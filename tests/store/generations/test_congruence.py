@@ -1,0 +1,150 @@
+"""Random operations, with indexes that are built, outgrown and opened again, equal a naive model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nearlight.store import Collection, IndexSettings, Point, PointId, SearchParams, Store
+from nearlight.store.filters.conditions import Field, Filter, Range
+from nearlight.store.generations import keeping, settings
+from nearlight.store.generations.building import build
+from tests.store.generations.conftest import kept
+from tests.store.test_collection import Model, check_all
+
+DIM = 6
+N_IDS = 500
+WIDE = SearchParams(hnsw_ef=4096, ivf_nprobe=4096)
+
+
+class Run:
+    """A store beside its model.
+
+    Args:
+        folder: of the store.
+        seed: of the operations.
+        kind: of index.
+    """
+
+    def __init__(self, folder: Path, seed: int, kind: str) -> None:
+        self.folder = folder
+        self.rng = np.random.default_rng(seed)
+        self.model = Model()
+        self.settings = IndexSettings(kind=kind)  # type: ignore[arg-type]
+        self.store = self.opened()
+        self.collection = self.store.create_collection("c", space_id="s", dim=DIM, index=self.settings)
+        self.kinds: set[str] = set()
+        self.generations: set[int] = set()
+
+    def opened(self) -> Store:
+        store = Store.open(self.folder, n_threads=2)
+        store.indexes.n_threads = 1
+        return store
+
+    def ids(self, most: int) -> list[PointId]:
+        return self.rng.integers(0, N_IDS, self.rng.integers(0, most + 1)).tolist()
+
+    def upsert(self) -> None:
+        points = [
+            Point(i, self.rng.standard_normal(DIM), {"n": int(self.rng.integers(100))}) for i in self.ids(20)
+        ]
+        self.model.upsert(points)
+        assert self.collection.upsert(points) == self.model.seq
+
+    def delete(self) -> None:
+        ids = self.ids(12)
+        assert self.collection.delete(ids) == self.model.delete(ids)
+
+    def search(self) -> None:
+        queries = self.rng.standard_normal((int(self.rng.integers(1, 4)), DIM))
+        queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+        limit, offset = int(self.rng.integers(1, 30)), int(self.rng.integers(0, 5))
+        below = int(self.rng.integers(1, 101)) if self.rng.random() < 0.4 else None
+        filter = None if below is None else Filter(must=(Field(("n",), Range(lt=below)),))
+        points = self.model.points
+        try:
+            if below is not None:
+                self.model.points = {key: one for key, one in points.items() if one[2]["n"] < below}
+            answer = self.collection.answer(queries, filter, limit=limit, offset=offset, params=WIDE)
+            self.kinds.add(answer.how.index_kind)
+            self.generations.add(answer.how.generation)
+            for hits, query in zip(answer.hits, queries, strict=True):
+                expected = self.model.search(query, limit, offset, None)
+                assert [hit.seq for hit in hits] == [seq for seq, _ in expected]
+                for hit, (_, score) in zip(hits, expected, strict=True):
+                    assert hit.score == pytest.approx(score, abs=1e-6)
+        finally:
+            self.model.points = points
+
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = self.opened()
+        self.collection = self.store.collection("c")
+        check_all(self.collection, self.model)
+
+    def run(self, n_operations: int) -> None:
+        operations = [
+            self.upsert,
+            self.upsert,
+            self.upsert,
+            self.delete,
+            self.delete,
+            self.search,
+            self.search,
+        ]
+        for number in range(n_operations):
+            if self.rng.random() < 0.004:
+                self.reopen()
+            if number % 250 == 100:
+                kept(self.store)
+            operations[self.rng.integers(len(operations))]()
+        check_all(self.collection, self.model)
+        assert self.collection.verify().problems == []
+        self.store.close()
+
+
+@pytest.fixture(autouse=True)
+def built_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process and from few rows on, so that many indexes are built."""
+    monkeypatch.setattr(keeping, "run_build", lambda order, stop: build(order))
+    monkeypatch.setattr(keeping, "HEAD_ROWS", 60)
+    monkeypatch.setattr(keeping, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(settings, "MIN_ROWS", 40)
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+def test_random_operations_with_indexes_equal_a_naive_model(tmp_path: Path, kind: str) -> None:
+    run = Run(tmp_path, 1, kind)
+    run.run(600)
+    assert run.kinds == {"flat", kind}
+    assert len(run.generations) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_200_000_operations_equal_a_naive_model(tmp_path: Path) -> None:
+    run = Run(tmp_path, 2, "hnsw")
+    run.run(200_000)
+    assert len(run.generations) >= 100
+
+
+def test_views_of_searches_under_way_outlive_what_replaces_them(tmp_path: Path) -> None:
+    """A generation that a search has taken stays whole when the next takes its place."""
+    with Store.open(tmp_path, n_threads=1) as store:
+        collection: Collection = store.create_collection(
+            "c", space_id="s", dim=DIM, index=IndexSettings(kind="hnsw")
+        )
+        vectors = np.random.default_rng(1).standard_normal((600, DIM))
+        collection.upsert([Point(i, vectors[i], {}) for i in range(600)])
+        kept(store)
+        old = collection._head.view
+        sealed = old.sealed
+        assert sealed is not None
+        rows = np.arange(600).reshape(1, -1)
+        query = np.ones((1, DIM), np.float32) / np.float32(np.sqrt(DIM))
+        before = sealed.scores(query, rows)
+        collection.delete(list(range(0, 600, 2)))
+        collection.upsert([Point(f"x{i}", vectors[i], {}) for i in range(300)])
+        kept(store)
+        assert collection._head.view.sealed is not sealed
+        assert sealed.scores(query, rows).tobytes() == before.tobytes()
