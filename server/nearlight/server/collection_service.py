@@ -37,7 +37,11 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         metadata = metadata_of(request.metadata_json)
         collection = await self._catalog.run(
             lambda: self._catalog.store.create_collection(
-                request.name, space_id=space_id, dim=dim, metadata=metadata
+                request.name,
+                space_id=space_id,
+                dim=dim,
+                metadata=metadata,
+                keeps_originals=request.store_images,
             )
         )
         return collection_message(collection.info, self._catalog.models)

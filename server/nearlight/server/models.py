@@ -94,11 +94,13 @@ class LoadedModel:
         manifest: what the bundle says of itself.
         towers: by kind; an image-only encoder has no "text".
         loaded_unix_ms: when it became ready.
+        folder: of its bundle.
     """
 
     manifest: Manifest
     towers: Mapping[TowerKind, Tower]
     loaded_unix_ms: int
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
@@ -211,7 +213,7 @@ def load_model(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> 
     towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, supervisor)}
     if bundle.manifest.towers.text is not None:
         towers["text"] = _text_tower(bundle, config, supervisor)
-    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000))
+    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000), bundle.path.resolve())
 
 
 def image_limits(config: ServerConfig) -> ImageLimits:

@@ -36,14 +36,15 @@ class Querier:
         self._embedder = embedder
         self._limits = limits
 
-    async def query(self, request: query_pb2.QueryRequest, patience: Patience) -> query_pb2.QueryResponse:
-        """The nearest points of one query.
+    async def query(
+        self, request: query_pb2.QueryRequest, collection: Collection, patience: Patience
+    ) -> query_pb2.QueryResponse:
+        """The nearest points of one query, from the embedding to the hits in the space of the handle.
 
         Raises:
             ServerError: see `query_wish`; the query cannot be embedded; no such point.
-            StoreError: no such collection.
+            StoreError: the store could not.
         """
-        collection = self._catalog.collection(request.collection)
         ready = await self._ready(collection, request, patience)
         [response] = await self._search(collection, [ready])
         return response

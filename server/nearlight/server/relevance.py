@@ -125,11 +125,11 @@ class RelevanceDesk:
         self._limits = limits
 
     async def judges(
-        self, requests: Sequence[query_pb2.QueryRequest], name: str, patience: Patience
+        self, requests: Sequence[query_pb2.QueryRequest], collection: Collection, patience: Patience
     ) -> list[Judge]:
         """The judges of many queries of one collection; one that fails has an `error`."""
         made = await asyncio.gather(
-            *(self.judge(request, name, patience) for request in requests), return_exceptions=True
+            *(self.judge(request, collection, patience) for request in requests), return_exceptions=True
         )
         judges = []
         for request, judge in zip(requests, made, strict=True):
@@ -141,23 +141,23 @@ class RelevanceDesk:
                 judges.append(judge)
         return judges
 
-    async def judge(self, request: query_pb2.QueryRequest, name: str, patience: Patience) -> Judge:
+    async def judge(
+        self, request: query_pb2.QueryRequest, collection: Collection, patience: Patience
+    ) -> Judge:
         """What to search for, and what becomes of it.
 
         Args:
             request: as it came.
-            name: of the collection.
+            collection: the handle that is searched afterwards: the vector made here is of its space.
             patience: who asks, until when.
 
         Raises:
             InvalidInput: a number out of range.
             NotPossible: min_relevance without a calibration that fits the query.
-            StoreError: no such collection.
             ServerError: the query cannot be embedded.
         """
         watch = Stopwatch()
         _check(request)
-        collection = self._catalog.collection(name)
         null = self._null_for(request, collection)
         is_cut = request.HasField("min_relevance") or request.HasField("autocut")
         if null is None and not is_cut:
@@ -190,7 +190,7 @@ class RelevanceDesk:
             ServerError: the prompts cannot be embedded.
         """
         collection = self._catalog.collection(name)
-        bank = await self._text_bank(collection)
+        bank = await self.text_bank(collection)
         try:
             nulls = await self._catalog.run(lambda: self._catalog.store.calibrations.fit(collection, bank))
         except InvalidQuery as error:
@@ -214,7 +214,7 @@ class RelevanceDesk:
         model = self._catalog.model_for(collection.info)
         return await self._embedder.embed_one(model, source, patience, use)
 
-    async def _text_bank(self, collection: Collection) -> F32 | None:
+    async def text_bank(self, collection: Collection) -> F32 | None:
         """Vectors of the prompts (K, D); None where no model embeds texts into the collection's space."""
         model = self._catalog.models.of_space(collection.info.space_id)
         if model is None or "text" not in model.towers:

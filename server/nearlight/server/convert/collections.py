@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from nearlight.server.convert.points import key_of_path
-from nearlight.server.convert.values import check_count, enum_name, json_bytes, refuse_unbuilt
+from nearlight.server.convert.values import check_count, enum_name, json_bytes
 from nearlight.server.errors import InvalidInput, NotBuilt
 from nearlight.server.models import Models
 from nearlight.store import AliasChange, CollectionInfo, DeleteAlias, PayloadKind, SetAlias
@@ -74,7 +74,6 @@ def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
     Raises:
         NotBuilt: names the field.
     """
-    refuse_unbuilt(request, "store_images")
     if request.durability == collection_pb2.DURABILITY_RELAXED:
         raise NotBuilt(
             "durability RELAXED is not built in this server: every write is FULL", field="durability"
@@ -147,7 +146,11 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
         created_unix_ms=info.created_unix_ms,
         metadata_json=json_bytes(info.metadata),
         model=model.name if model else "",
-        state=collection_pb2.COLLECTION_STATE_READY,
+        state=(
+            collection_pb2.COLLECTION_STATE_UPGRADING
+            if info.other_space_id
+            else collection_pb2.COLLECTION_STATE_READY
+        ),
         durability=collection_pb2.DURABILITY_FULL,
         index_config=collection_pb2.IndexConfig(kind=collection_pb2.INDEX_KIND_EXACT),
         index=collection_pb2.IndexState(kind=collection_pb2.INDEX_KIND_EXACT, head_points=info.count),
@@ -160,4 +163,5 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
             for index in info.payload_indexes
         ],
         aliases=info.aliases,
+        store_images=info.keeps_originals,
     )
