@@ -56,12 +56,13 @@ def _model(
     dtype: int,
     shape: list[str | int | None],
     weights: Mapping[str, npt.NDArray[Any]],
+    dim: int,
 ) -> bytes:
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, dtype, shape)],
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", DIM])],
+        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["B", dim])],
         [numpy_helper.from_array(value, key) for key, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
@@ -70,9 +71,9 @@ def _model(
     return content
 
 
-def image_graph(seed: int) -> bytes:
+def image_graph(seed: int, dim: int = DIM) -> bytes:
     """pixels (B, 32, 32, 3) → mean of each 8 x 8 patch → matrix → unit length. Black gives 0 / 0."""
-    weights = {"matrix": np.random.default_rng(seed).normal(size=(48, DIM)).astype(np.float32)}
+    weights = {"matrix": np.random.default_rng(seed).normal(size=(48, dim)).astype(np.float32)}
     nodes = [
         helper.make_node("Cast", ["pixels"], ["numbers"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["numbers"], ["planes"], perm=[0, 3, 1, 2]),
@@ -82,13 +83,13 @@ def image_graph(seed: int) -> bytes:
         helper.make_node("ReduceL2", ["long"], ["length"], axes=[1], keepdims=1),
         helper.make_node("Div", ["long", "length"], ["vectors"]),
     ]
-    return _model(nodes, "pixels", TensorProto.UINT8, ["B", SIDE_PX, SIDE_PX, 3], weights)
+    return _model(nodes, "pixels", TensorProto.UINT8, ["B", SIDE_PX, SIDE_PX, 3], weights, dim)
 
 
-def text_graph(seed: int) -> bytes:
+def text_graph(seed: int, dim: int = DIM) -> bytes:
     """tokens (B, L) → sum of the embeddings of all but padding → unit length."""
     rng = np.random.default_rng(seed)
-    table = rng.normal(size=(514 + MERGES, DIM)).astype(np.float32)
+    table = rng.normal(size=(514 + MERGES, dim)).astype(np.float32)
     table[_token(GIVES_NAN)] = np.nan
     table[0] = 0  # padding adds nothing
     rows = np.arange(514 + MERGES)
@@ -101,7 +102,7 @@ def text_graph(seed: int) -> bytes:
         helper.make_node("Div", ["long", "length"], ["vectors"]),
     ]
     weights: dict[str, npt.NDArray[Any]] = {"rows": rows, "table": table, "axis": np.array([1])}
-    return _model(nodes, "tokens", TensorProto.INT64, ["B", "L"], weights)
+    return _model(nodes, "tokens", TensorProto.INT64, ["B", "L"], weights, dim)
 
 
 def _token(character: str) -> int:
@@ -110,7 +111,13 @@ def _token(character: str) -> int:
 
 
 def write_tiny_bundle(
-    out: Path, name: str, *, seed: int = 0, with_text: bool = True, scoring: str = "softmax"
+    out: Path,
+    name: str,
+    *,
+    seed: int = 0,
+    with_text: bool = True,
+    scoring: str = "softmax",
+    dim: int = DIM,
 ) -> Path:
     image = ImageTower(preprocess=ImagePreprocess(size_px=SIDE_PX), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     text = TextTower(context_length=CONTEXT, sot_id=SOT, eot_id=EOT, trimmable=True)
@@ -118,7 +125,7 @@ def write_tiny_bundle(
     manifest = Manifest(
         name=name,
         created="2026-11-23T00:00:00Z",
-        dim=DIM,
+        dim=dim,
         space_id="0" * 64,
         towers=Towers(image=image, text=text if with_text else None),
         scoring=Scoring.model_validate({"kind": scoring, "logit_scale": 20.0, "logit_bias": bias}),
@@ -128,11 +135,14 @@ def write_tiny_bundle(
             Truncation(dim=12, recall_at_10=0.9, whole_recall_at_10=0.9, holds=True),
         ),
     )
-    files: dict[str, bytes | Path] = {"image.onnx": image_graph(seed)}
+    files: dict[str, bytes | Path] = {"image.onnx": image_graph(seed, dim)}
     if with_text:
         vocabulary = Path(open_clip.__file__).parent / "bpe_simple_vocab_16e6.txt.gz"
         merges = gzip.decompress(vocabulary.read_bytes()).decode().split("\n")[1 : 1 + MERGES]
-        files |= {"text.onnx": text_graph(seed + 1), "tokenizer.json": build_tokenizer_json(merges).encode()}
+        files |= {
+            "text.onnx": text_graph(seed + 1, dim),
+            "tokenizer.json": build_tokenizer_json(merges).encode(),
+        }
     write_bundle(out, manifest, files)
     return out
 

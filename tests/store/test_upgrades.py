@@ -43,7 +43,8 @@ def answers(store: Store) -> Answers:
     found = collection.search(queries, limit=10, with_vectors=True, space_id=space_id)
     for hits in found:
         for hit in hits:
-            assert hit.payload is not None and hit.vector is not None
+            assert hit.payload is not None
+            assert hit.vector is not None
             assert hit.vector.tobytes() == embed(space_id, hit.payload["text"]).tobytes()
     return [[(hit.id, hit.score, hit.seq) for hit in hits] for hits in found]
 
@@ -78,7 +79,8 @@ def test_the_whole_way_and_back(store: Store) -> None:
     store.upgrades.set_state("c", "ready")
     comparison = store.upgrades.compare("c", None)
     assert comparison.n_points == 40
-    assert comparison.point_overlap is not None and 0 < comparison.point_overlap < 1
+    assert comparison.point_overlap is not None
+    assert 0 < comparison.point_overlap < 1
     assert store.upgrades.promote("c").state == "promoted"
     promoted = answers(store)
     assert ids(promoted) == brute_force(store, "new") != ids(before)
@@ -156,7 +158,8 @@ def test_a_search_that_has_begun_ends_in_its_space(store: Store) -> None:
     for hits in begun.search(queries, limit=40, with_vectors=True):
         assert len(hits) == 39
         for hit in hits:
-            assert hit.payload is not None and hit.vector is not None
+            assert hit.payload is not None
+            assert hit.vector is not None
             assert hit.vector.tobytes() == embed("old", hit.payload["text"]).tobytes()
     everything = Filter(must_not=(Field(("text",), Keyword("none")),))
     [hits], _ = begun.search_matching(queries[:1], everything, limit=50)
@@ -177,7 +180,7 @@ def test_a_search_that_has_begun_ends_in_its_space(store: Store) -> None:
 
 
 def test_points_without_a_source_are_listed_and_left_out_only_when_asked(store: Store) -> None:
-    collection = photos(store, 10, keep=False)
+    photos(store, 10, keep=False)
     before = answers(store)
     store.upgrades.start("c", target("new"))
     assert store.upgrades.counts("c").wanted == 10

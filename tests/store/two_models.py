@@ -20,7 +20,7 @@ def embed(space_id: str, text: str) -> npt.NDArray[np.float32]:
 
 
 def point(collection: Collection, point_id: str, text: str, *, both: bool = True, keep: bool = True) -> Point:
-    """A point as a server would write it: embedded into the space in use, and into the other one if `both`."""
+    """A point as a server writes it: embedded into the space in use, if `both` into the other too."""
     info = collection.info
     other = info.other_space_id
     return Point(

@@ -1,15 +1,16 @@
 """The store's door for handlers: its blocking calls run in a few threads of their own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store import Collection, CollectionInfo, Store, StoreCorrupt, StoreError
+from nearlight.store import Collection, CollectionInfo, SpaceChanged, Store, StoreCorrupt, StoreError
 
 Result = TypeVar("Result")
+ATTEMPTS = 4
 
 
 class Catalog:
@@ -48,6 +49,22 @@ class Catalog:
         if not name:
             raise InvalidInput(f"{field} is empty; it must name a collection", field=field)
         return self.store.collection(name)
+
+    async def with_collection(
+        self, name: str, work: Callable[[Collection], Awaitable[Result]], field: str = "collection"
+    ) -> Result:
+        """Do something with a collection; again from the start where it changes its model meanwhile.
+
+        Raises:
+            SpaceChanged: it does so again and again.
+            What `collection` and `work` raise.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await work(self.collection(name, field))
+            except SpaceChanged:
+                continue
+        return await work(self.collection(name, field))
 
     def model_for(self, info: CollectionInfo) -> LoadedModel:
         """The model that embeds into a collection's space.

@@ -7,7 +7,6 @@ import grpc
 from nearlight.server.catalog import Catalog
 from nearlight.server.convert.collections import (
     alias_changes,
-    check_create,
     check_name,
     collection_message,
     metadata_of,
@@ -34,7 +33,6 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
     ) -> collection_pb2.CollectionInfo:
         """Make an empty collection, bound to a space for good."""
         check_name(request.name)
-        check_create(request)
         space_id, dim = space_of(request, self._catalog.models)
         metadata, durability = metadata_of(request.metadata_json), durability_of(request.durability)
         index = index_settings_of(request.index_config)
@@ -46,6 +44,7 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
                 metadata=metadata,
                 index=index,
                 durability=durability or "full",
+                keeps_originals=request.store_images,
             )
         )
         return collection_message(collection.info, self._catalog.models)

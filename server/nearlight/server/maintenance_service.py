@@ -10,6 +10,7 @@ from nearlight.server.convert.collections import check_name, collection_message
 from nearlight.server.convert.values import page_size_of
 from nearlight.server.errors import InvalidInput
 from nearlight.server.relevance import RelevanceDesk
+from nearlight.server.upgrade_desk import UpgradeDesk
 from nearlight.store import SnapshotInfo
 from nearlight.v1 import collection_pb2, maintenance_pb2, maintenance_pb2_grpc
 
@@ -28,11 +29,13 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
     Args:
         catalog: of the collections.
         relevance: calibrates.
+        upgrades: changes their model.
     """
 
-    def __init__(self, catalog: Catalog, relevance: RelevanceDesk) -> None:
+    def __init__(self, catalog: Catalog, relevance: RelevanceDesk, upgrades: UpgradeDesk) -> None:
         self._catalog = catalog
         self._relevance = relevance
+        self._upgrades = upgrades
 
     async def Verify(
         self, request: maintenance_pb2.VerifyRequest, context: Context
@@ -119,6 +122,42 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
     ) -> maintenance_pb2.CalibrateResponse:
         """Fit the relevance of a collection's hits."""
         return await self._relevance.calibrate(request.collection)
+
+    async def StartUpgrade(
+        self, request: maintenance_pb2.StartUpgradeRequest, context: Context
+    ) -> maintenance_pb2.UpgradeInfo:
+        """Begin to embed a collection anew with another model, or go on with it."""
+        return await self._upgrades.start(request)
+
+    async def GetUpgrade(
+        self, request: maintenance_pb2.GetUpgradeRequest, context: Context
+    ) -> maintenance_pb2.UpgradeInfo:
+        """How far an upgrade is."""
+        return await self._upgrades.get(request)
+
+    async def ControlUpgrade(
+        self, request: maintenance_pb2.ControlUpgradeRequest, context: Context
+    ) -> maintenance_pb2.UpgradeInfo:
+        """Move an upgrade on."""
+        return await self._upgrades.control(request)
+
+    async def ListUpgradeFailures(
+        self, request: maintenance_pb2.ListUpgradeFailuresRequest, context: Context
+    ) -> maintenance_pb2.ListUpgradeFailuresResponse:
+        """Page through the points that could not be embedded."""
+        return await self._upgrades.failures(request)
+
+    async def ListUpgradeWanted(
+        self, request: maintenance_pb2.ListUpgradeWantedRequest, context: Context
+    ) -> maintenance_pb2.ListUpgradeWantedResponse:
+        """Page through the points whose original the caller must send."""
+        return await self._upgrades.wanted(request)
+
+    async def SendUpgradeSources(
+        self, request: maintenance_pb2.SendUpgradeSourcesRequest, context: Context
+    ) -> maintenance_pb2.SendUpgradeSourcesResponse:
+        """Embed originals for an upgrade."""
+        return await self._upgrades.send(request)
 
 
 def snapshot_message(info: SnapshotInfo) -> maintenance_pb2.SnapshotInfo:

@@ -92,12 +92,14 @@ class LoadedModel:
         towers: by kind; an image-only encoder has no "text".
         loaded_unix_ms: when it became ready.
         image_profile: how images are prepared where a call does not say.
+        folder: of its bundle.
     """
 
     manifest: Manifest
     towers: Mapping[TowerKind, Tower]
     loaded_unix_ms: int
     image_profile: ImageProfile = "exact"
+    folder: Path = Path()
 
     @property
     def name(self) -> str:
@@ -210,7 +212,9 @@ def load_model(bundle: Bundle, config: ServerConfig, supervisor: Supervisor) -> 
     towers: dict[TowerKind, Tower] = {"image": _image_tower(bundle, config, supervisor)}
     if bundle.manifest.towers.text is not None:
         towers["text"] = _text_tower(bundle, config, supervisor)
-    return LoadedModel(bundle.manifest, towers, int(time.time() * 1000), config.engine.image_profile)
+    return LoadedModel(
+        bundle.manifest, towers, int(time.time() * 1000), config.engine.image_profile, bundle.path.resolve()
+    )
 
 
 def image_limits(config: ServerConfig) -> ImageLimits:

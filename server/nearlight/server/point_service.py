@@ -33,6 +33,7 @@ from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.status import INTERNAL_MESSAGE, message_of
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.server.upserter import ReadyBatch, Upserter
+from nearlight.store import Collection
 from nearlight.v1 import point_pb2, point_pb2_grpc, query_pb2
 
 log = get_logger(__name__)
@@ -145,8 +146,14 @@ class PointService(point_pb2_grpc.PointServiceServicer):
     async def Query(self, request: query_pb2.QueryRequest, context: Context) -> query_pb2.QueryResponse:
         """The nearest points to a text, an image, a vector or a point."""
         patience = patience_of(context)
-        judge = await self._relevance.judge(request, request.collection, patience)
-        return judge.judged(await self._querier.query(judge.request, patience, judge.modality))
+
+        async def answer(collection: Collection) -> query_pb2.QueryResponse:
+            judge = await self._relevance.judge(request, collection, patience)
+            return judge.judged(
+                await self._querier.query(judge.request, collection, patience, judge.modality)
+            )
+
+        return await self._catalog.with_collection(request.collection, answer)
 
     async def QueryBatch(
         self, request: query_pb2.QueryBatchRequest, context: Context
@@ -156,7 +163,7 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         collection = self._catalog.collection(request.collection)
         check_count(len(request.queries), self._limits.max_batch_queries, "queries")
         patience, name = patience_of(context), request.collection
-        judges = await self._relevance.judges(request.queries, name, patience)
+        judges = await self._relevance.judges(request.queries, collection, patience)
         asked = [judge.request for judge in judges]
         modalities = [judge.modality for judge in judges]
         answers = await self._querier.query_batch(collection, name, asked, patience, modalities)
@@ -180,8 +187,9 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         return await self._duplicates.find(request)
 
     async def _change(self, collection: str, change: ChangeOf) -> point_pb2.PayloadResponse:
-        target = self._catalog.collection(collection)
-        changed = await self._catalog.run(lambda: change(target))
+        changed = await self._catalog.with_collection(
+            collection, lambda target: self._catalog.run(lambda: change(target))
+        )
         return point_pb2.PayloadResponse(seq=changed.seq, updated=changed.n_points)
 
     async def _prepare_in_stream(

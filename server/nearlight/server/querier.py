@@ -40,15 +40,24 @@ class Querier:
         self._line = SearchLine(catalog)
 
     async def query(
-        self, request: query_pb2.QueryRequest, patience: Patience, modality: str | None = None
+        self,
+        request: query_pb2.QueryRequest,
+        collection: Collection,
+        patience: Patience,
+        modality: str | None = None,
     ) -> query_pb2.QueryResponse:
-        """The nearest points of one query, which was of this modality before it became a vector.
+        """The nearest points of one query, from the embedding to the hits in the space of the handle.
+
+        Args:
+            request: checked for relevance already.
+            collection: the handle that is searched.
+            patience: who asks, until when.
+            modality: of the query before it became a vector.
 
         Raises:
             ServerError: see `query_wish`; the query cannot be embedded; no such point.
-            StoreError: no such collection.
+            StoreError: the store could not.
         """
-        collection = self._catalog.collection(request.collection)
         ready = await self._ready(collection, request, patience, modality)
         searching = Stopwatch()
         found = await self._line.search(collection, ready)

@@ -131,11 +131,11 @@ class RelevanceDesk:
         self._limits = limits
 
     async def judges(
-        self, requests: Sequence[query_pb2.QueryRequest], name: str, patience: Patience
+        self, requests: Sequence[query_pb2.QueryRequest], collection: Collection, patience: Patience
     ) -> list[Judge]:
         """The judges of many queries of one collection; one that fails has an `error`."""
         made = await asyncio.gather(
-            *(self.judge(request, name, patience) for request in requests), return_exceptions=True
+            *(self.judge(request, collection, patience) for request in requests), return_exceptions=True
         )
         judges = []
         for request, judge in zip(requests, made, strict=True):
@@ -147,23 +147,23 @@ class RelevanceDesk:
                 judges.append(judge)
         return judges
 
-    async def judge(self, request: query_pb2.QueryRequest, name: str, patience: Patience) -> Judge:
+    async def judge(
+        self, request: query_pb2.QueryRequest, collection: Collection, patience: Patience
+    ) -> Judge:
         """What to search for, and what becomes of it.
 
         Args:
             request: as it came.
-            name: of the collection.
+            collection: the handle that is searched afterwards: the vector made here is of its space.
             patience: who asks, until when.
 
         Raises:
             InvalidInput: a number out of range.
             NotPossible: min_relevance without a calibration that fits the query.
-            StoreError: no such collection.
             ServerError: the query cannot be embedded.
         """
         watch = Stopwatch()
         _check(request)
-        collection = self._catalog.collection(name)
         null = self._null_for(request, collection)
         is_cut = request.HasField("min_relevance") or request.HasField("autocut")
         if null is None and not is_cut:

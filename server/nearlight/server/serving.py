@@ -44,6 +44,10 @@ from nearlight.server.security.tls import ServerTls
 from nearlight.server.security.tokens import Tokens
 from nearlight.server.supervisor import Supervisor
 from nearlight.server.tracing import NoTracing, Tracing, open_tracing
+from nearlight.server.upgrade_desk import UpgradeDesk
+from nearlight.server.upgrade_evaluation import UpgradeEvaluation
+from nearlight.server.upgraded_models import load_upgraded
+from nearlight.server.upgrader import Upgrader
 from nearlight.server.upserter import Upserter
 from nearlight.store import Store, StoreError
 from nearlight.v1 import (
@@ -84,6 +88,8 @@ class Server:
         self._grpc: grpc.aio.Server | None = None
         self._pool: DecodePool | None = None
         self._catalog: Catalog | None = None
+        self._upgrader: Upgrader | None = None
+        self._loader = self._make_loader()
         self._metrics: MetricsEndpoint | None = None
         self._tracing: Tracing = NoTracing()
         self.metrics_address = ""
@@ -121,6 +127,9 @@ class Server:
             await server.start()
             self._grpc = server
             await asyncio.to_thread(self._load, bundles)
+            await load_upgraded(store, self._models, self._loader)
+            if self._upgrader:
+                await self._upgrader.begin()
         except BaseException:
             await self._close(grace_s=0)
             raise
@@ -141,7 +150,7 @@ class Server:
         """Names of the models in service."""
         return [model.name for model in self._models.all()]
 
-    def _loader(self) -> ModelLoader:
+    def _make_loader(self) -> ModelLoader:
         """Loads models while the server runs, from the folders that the configuration names."""
         config = self._config
         folders = [*config.model_folders, *(Path(bundle) for bundle in config.bundles)]
@@ -167,11 +176,14 @@ class Server:
         points = PointService(
             catalog, upserter, querier, relevance, limits, self._health, DuplicateDesk(catalog, limits)
         )
-        maintenance = MaintenanceService(catalog, relevance)
+        evaluation = UpgradeEvaluation(catalog, embedder, relevance)
+        self._upgrader = Upgrader(catalog, embedder, evaluation.evaluate)
+        upgrades = UpgradeDesk(catalog, self._upgrader, evaluation, limits)
+        maintenance = MaintenanceService(catalog, relevance, upgrades)
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, Any], None], Any]] = [
             (embedding_pb2_grpc.add_EmbeddingServiceServicer_to_server, embedding),
-            (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits, self._loader())),
+            (model_pb2_grpc.add_ModelServiceServicer_to_server, ModelService(models, limits, self._loader)),
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
             (point_pb2_grpc.add_PointServiceServicer_to_server, points),
             (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, maintenance),
@@ -223,6 +235,8 @@ class Server:
             log.warning("without metrics", reason=str(error))
 
     async def _close(self, grace_s: float) -> None:
+        if self._upgrader:
+            await self._upgrader.close()
         if self._grpc:
             await self._grpc.stop(grace_s)
         await asyncio.to_thread(self._close_stages)

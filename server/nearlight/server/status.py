@@ -31,6 +31,9 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
     store.PayloadIndexExists: grpc.StatusCode.ALREADY_EXISTS,
     store.LabelSetNotFound: grpc.StatusCode.NOT_FOUND,
     store.LabelSetExists: grpc.StatusCode.ALREADY_EXISTS,
+    store.UpgradeNotFound: grpc.StatusCode.NOT_FOUND,
+    store.UpgradeRefused: grpc.StatusCode.FAILED_PRECONDITION,
+    store.SpaceChanged: grpc.StatusCode.UNAVAILABLE,
     store.WrongSpace: grpc.StatusCode.FAILED_PRECONDITION,
     # Without RetryInfo: a client must not retry it as it would an overload.
     store.StoreFull: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -1,19 +1,31 @@
 """Writing points: embed what must be embedded, then commit what is good, in the order it came."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+from nearlight.server.cache import CacheUse
 from nearlight.server.call import Input, Outcome, StageTimes
-from nearlight.server.catalog import Catalog, check_space
+from nearlight.server.catalog import ATTEMPTS, Catalog, check_space
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.points import NewPoint, check_upsert, new_point, storable
 from nearlight.server.convert.terms import durability_of, refusal_error, terms_of
 from nearlight.server.convert.values import cache_use, item_error, timings
 from nearlight.server.embedder import Embedder
-from nearlight.server.errors import InvalidInput, ServerError
+from nearlight.server.errors import InvalidInput, ServerError, WrongSpace
 from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, Durability, Point, PointId, Terms, Upserted
+from nearlight.store import (
+    Collection,
+    CollectionInfo,
+    Durability,
+    OtherVector,
+    Point,
+    PointId,
+    SpaceChanged,
+    Terms,
+    Upserted,
+)
 from nearlight.v1 import point_pb2
 
 
@@ -29,6 +41,8 @@ class ReadyBatch:
     failed: list[tuple[int, ServerError]]
     times: StageTimes
     watch: Stopwatch
+    request: point_pb2.UpsertRequest
+    patience: Patience
 
 
 class Upserter:
@@ -67,21 +81,32 @@ class Upserter:
                 self._catalog.model_for(info), inputs, patience, cache_use(request.cache)
             )
             outcomes, times = embeddings.outcomes, embeddings.times
-        points, indexes, failed = _sort(news, outcomes)
-        return ReadyBatch(collection, terms, durability, points, indexes, failed, times, watch)
+        others = await self._others(info, inputs, patience, cache_use(request.cache))
+        points, indexes, failed = _sort(news, outcomes, others, keeps_originals=info.keeps_originals)
+        return ReadyBatch(
+            collection, terms, durability, points, indexes, failed, times, watch, request, patience
+        )
 
     async def commit(self, batch: ReadyBatch) -> point_pb2.UpsertResponse:
         """Write the good points; returns when they are durable.
 
         Raises:
             StoreError: the store could not; nothing was written.
+            WrongSpace: the collection changed its model since the vectors came.
         """
         writing = Stopwatch()
         done = Upserted(0)
-        if batch.points:
-            done = await self._catalog.run(
-                lambda: batch.collection.upsert_on(batch.terms, batch.points, durability=batch.durability)
+        for attempt in range(ATTEMPTS if batch.points else 0):
+            write = partial(
+                batch.collection.upsert_on, batch.terms, batch.points, durability=batch.durability
             )
+            try:
+                done = await self._catalog.run(write)
+                break
+            except SpaceChanged:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                batch = await self._prepare_again(batch)
         failed = sorted([*batch.failed, *_refused(batch, done)], key=lambda one: one[0])
         return point_pb2.UpsertResponse(
             seq=done.seq,
@@ -90,26 +115,65 @@ class Upserter:
             timings=timings(batch.watch.ms, batch.times, write_ms=writing.ms),
         )
 
+    async def _others(
+        self, info: CollectionInfo, inputs: Sequence[Input], patience: Patience, use: CacheUse
+    ) -> Sequence[OtherVector | None]:
+        """While the collection changes its model: vectors of the other space too, where they can be had now.
+
+        What is missing here is embedded later, or listed by the upgrade.
+        """
+        model = self._catalog.models.of_space(info.other_space_id) if info.other_space_id else None
+        if model is None:
+            return [None] * len(inputs)
+        try:
+            outcomes = (await self._embedder.embed(model, inputs, patience, use)).outcomes
+        except ServerError:
+            return [None] * len(inputs)
+        return [
+            None if isinstance(one, ServerError) else OtherVector(info.other_space_id, one.vector)
+            for one in outcomes
+        ]
+
+    async def _prepare_again(self, batch: ReadyBatch) -> ReadyBatch:
+        """Embed a batch with the model that the collection has now.
+
+        Raises:
+            WrongSpace: it holds vectors, and does not say of which space they are.
+        """
+        request = batch.request
+        if not request.space_id and any(one.WhichOneof("source") == "vector" for one in request.points):
+            raise WrongSpace(
+                f"collection {request.collection!r} changed its model while the vectors were under way; make "
+                "them anew",
+                field="points",
+            )
+        return await self.prepare(request, batch.patience)
+
 
 def _sort(
-    news: Sequence[NewPoint | InvalidInput], outcomes: Sequence[Outcome]
+    news: Sequence[NewPoint | InvalidInput],
+    outcomes: Sequence[Outcome],
+    others: Sequence[OtherVector | None],
+    *,
+    keeps_originals: bool,
 ) -> tuple[list[Point], list[int], list[tuple[int, ServerError]]]:
     """Good points in their order, their indexes, and the failed ones with theirs."""
     points: list[Point] = []
     indexes: list[int] = []
     failed: list[tuple[int, ServerError]] = []
-    embedded = iter(outcomes)
+    embedded = zip(outcomes, others, strict=True)
     for i, new in enumerate(news):
         if isinstance(new, InvalidInput):
             failed.append((i, new))
             continue
-        outcome = next(embedded) if isinstance(new.source, Input) else new.source
+        outcome, other = next(embedded) if isinstance(new.source, Input) else (new.source, None)
         point = outcome if isinstance(outcome, ServerError) else storable(new, outcome, i)
         if isinstance(point, ServerError):
             failed.append((i, point))
-        else:
-            points.append(point)
-            indexes.append(i)
+            continue
+        original = new.source.content if keeps_originals and isinstance(new.source, Input) else None
+        points.append(replace(point, original=original, other=other))
+        indexes.append(i)
     return points, indexes, failed
 
 

@@ -19,6 +19,8 @@ from nearlight.store.rows import Place, Written
 from nearlight.store.upgrade_job import Upgrade
 from nearlight.store.validation import Batch, unit_rows, vector_checksums
 
+_PENDING_BYTES = 64 * 2**20
+
 FAILURES_TABLE = """
 CREATE TABLE IF NOT EXISTS upgrade_failures (  -- points that an upgrade could not embed
   seq INTEGER PRIMARY KEY,
@@ -144,9 +146,15 @@ def present_vectors(connection: sqlite3.Connection, place: Place, seqs: list[int
 
 
 def pending(connection: sqlite3.Connection, new: Place, after: int, limit: int) -> list[Pending]:
-    """The first points after a seq that can be embedded from what is kept here."""
-    found = connection.execute(_PENDING, _named(new, after, limit))
-    return [Pending(seq, original_of(image)) for seq, image in found]
+    """The first points after a seq that can be embedded from what is kept; fewer where they are large."""
+    some: list[Pending] = []
+    n_bytes = 0
+    for seq, image in connection.execute(_PENDING, _named(new, after, limit)):
+        some.append(Pending(seq, original_of(image)))
+        n_bytes += len(image)
+        if n_bytes > _PENDING_BYTES:
+            break
+    return some
 
 
 def wanted(connection: sqlite3.Connection, new: Place, after: int, limit: int) -> list[Wanted]:

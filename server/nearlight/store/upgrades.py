@@ -5,6 +5,7 @@ them. To promote is one transaction that names the other space the collection's,
 The vectors of the former space stay, and follow every write, until they are cleaned away.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from nearlight.store.upgrade_cleaning import keep_spare
 from nearlight.store.upgrade_comparison import Comparison, compare
 from nearlight.store.upgrade_job import (
     CLEANING,
+    OPEN,
     Upgrade,
     UpgradeSpace,
     UpgradeState,
@@ -35,6 +37,15 @@ from nearlight.store.upgrade_rows import Counts, Pending, UpgradeFailure, Wanted
 from nearlight.store.writer import Transaction
 
 Result = TypeVar("Result")
+_NOTED = f"""
+SELECT DISTINCT space_id, details ->> '$.bundle.model', details ->> '$.bundle.folder' FROM spaces
+WHERE details ->> '$.bundle.folder' NOT NULL AND space_no IN (
+  SELECT space_no FROM collections WHERE name NOT NULL
+  UNION ALL SELECT space.value FROM jobs CROSS JOIN json_each(
+    json_array(jobs.details ->> '$.old[0]', jobs.details ->> '$.new[0]')) AS space
+  WHERE kind = 'upgrade' AND state IN ({", ".join("?" * len(OPEN))})
+)
+"""  # noqa: S608 - only question marks are put in
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +230,20 @@ class Upgrades:
     def roll_back(self, name: str, *, drop_missing: bool = False) -> Upgrade:
         """Let the old space serve again, in one transaction; it can be promoted again. As `promote`."""
         return self._spaces.switch(name, "old", drop_missing)
+
+    def note_bundle(self, space_id: str, model: str, folder: str) -> None:
+        """Note which bundle makes the vectors of a space, for the next start of the server."""
+        bundle = json.dumps({"model": model, "folder": folder})
+        statement = "UPDATE spaces SET details = json_set(details, '$.bundle', json(?)) WHERE space_id = ?"
+        self._shared.writer.run(
+            lambda one: one.connection.execute(statement, (bundle, space_id)), lambda _: None
+        )
+
+    def noted_bundles(self) -> dict[str, tuple[str, str]]:
+        """For each space that a collection is in, or on its way to: model and folder, where noted."""
+        with self._shared.readers.snapshot() as connection:
+            found = connection.execute(_NOTED, OPEN).fetchall()
+        return {space_id: (model, folder) for space_id, model, folder in found}
 
     def cancel(self, name: str) -> Upgrade:
         """End an upgrade that is not promoted; the vectors of the new space go, in the background.

@@ -84,7 +84,7 @@ def test_texts_that_were_asked_tune_the_next_index(store: Store, fill: Fill) -> 
     from nearlight.store import IndexSettings
     from tests.store.generations.conftest import kept
 
-    collection.configure_index(IndexSettings(kind="hnsw", hnsw_m=16))
+    collection.update(index=IndexSettings(kind="hnsw", hnsw_m=16))
     kept(store)
     assert asked == ["s"]
     sealed = collection._head.view.sealed

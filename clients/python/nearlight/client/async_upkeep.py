@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Unpack
 
 from nearlight.client import indexes as index_plans
@@ -9,11 +10,20 @@ from nearlight.client import label_sets as label_set_plans
 from nearlight.client import maintenance as maintenance_plans
 from nearlight.client import models as model_plans
 from nearlight.client import relevance as relevance_plans
+from nearlight.client import upgrades as upgrade_plans
 from nearlight.client.async_calls import AsyncCaller
 from nearlight.client.index_values import IndexConfig, Recall
 from nearlight.client.label_sets import LabelSet
 from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
 from nearlight.client.relevance import CollectionCalibration
+from nearlight.client.upgrades import (
+    Original,
+    OriginalsSent,
+    Upgrade,
+    UpgradeFailure,
+    UpgradeStep,
+    WantedOriginal,
+)
 from nearlight.client.values import CollectionInfo, ModelInfo, Snapshot, Verification
 
 
@@ -100,3 +110,50 @@ class AsyncUpkeep:
     async def calibrate_collection(self, name: str, *, timeout: float | None = None) -> CollectionCalibration:
         """Fits the relevance of a collection's hits to its points as they are now."""
         return await self._caller.run(relevance_plans.calibrate_collection(name), timeout)
+
+    # ---- changing the model of a collection
+
+    async def start_upgrade(
+        self, collection: str, model: str, *, max_points_per_second: float = 0, timeout: float | None = None
+    ) -> Upgrade:
+        """Begins to embed a collection anew with another loaded model, or goes on with it; see Upgrade."""
+        return await self._caller.run(upgrade_plans.start(collection, model, max_points_per_second), timeout)
+
+    async def upgrade(self, collection: str, *, timeout: float | None = None) -> Upgrade:
+        """Returns how far the last upgrade of a collection is."""
+        return await self._caller.run(upgrade_plans.get(collection), timeout)
+
+    async def control_upgrade(
+        self,
+        collection: str,
+        step: UpgradeStep,
+        *,
+        drop_missing: bool = False,
+        queries: Sequence[str] = (),
+        timeout: float | None = None,
+    ) -> Upgrade:
+        """Pauses, resumes, evaluates, promotes, rolls back, cancels or cleans an upgrade.
+
+        ``drop_missing``: promote, or roll back, though points have no vector there: searches leave them out.
+        ``queries``: texts to evaluate with.
+        """
+        plan = upgrade_plans.control(collection, step, drop_missing=drop_missing, queries=queries)
+        return await self._caller.run(plan, timeout)
+
+    async def upgrade_failures(
+        self, collection: str, *, timeout: float | None = None
+    ) -> list[UpgradeFailure]:
+        """Returns the points that an upgrade could not embed, and why."""
+        return await self._caller.run(upgrade_plans.failures(collection), timeout)
+
+    async def upgrade_wanted(
+        self, collection: str, token: str = "", *, timeout: float | None = None
+    ) -> tuple[list[WantedOriginal], str]:
+        """Returns a page of the points whose original the server has not, and the token of the next page."""
+        return await self._caller.run(upgrade_plans.wanted(collection, token), timeout)
+
+    async def send_originals(
+        self, collection: str, originals: Sequence[Original], *, timeout: float | None = None
+    ) -> OriginalsSent:
+        """Sends originals that an upgrade wants, as many as fit one message; they are embedded on return."""
+        return await self._caller.run(upgrade_plans.send(collection, originals), timeout)

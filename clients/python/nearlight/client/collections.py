@@ -31,11 +31,14 @@ def create_collection(
     metadata: Mapping[str, Any] | None,
     index: IndexConfig | None,
     exist_ok: bool,
+    store_images: bool,
 ) -> Plan[CollectionInfo]:
     """Creates a collection for a model, for one's own space (space_id, dim), or for the default model."""
     if model and space:
         raise InvalidInput("a collection is for a model or for a space, not for both")
-    request = collection_pb2.CreateCollectionRequest(name=convert.text_for_wire(name))
+    request = collection_pb2.CreateCollectionRequest(
+        name=convert.text_for_wire(name), store_images=store_images
+    )
     if model:
         request.model = model
     if space:

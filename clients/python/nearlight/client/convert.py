@@ -265,6 +265,7 @@ def collection_from_wire(message: collection_pb2.CollectionInfo) -> CollectionIn
             for index in message.payload_indexes
         },
         index=index_state_from_wire(message),
+        store_images=message.store_images,
     )
 
 
@@ -283,10 +284,8 @@ def limits_from_wire(message: model_pb2.Limits) -> Limits:
 
 def model_from_wire(message: model_pb2.ModelInfo) -> ModelInfo:
     """Returns a model."""
-    towers: dict[int, Literal["image", "text"]] = {
-        model_pb2.TOWER_IMAGE: "image",
-        model_pb2.TOWER_TEXT: "text",
-    }
+    towers: dict[int, Literal["image", "text"]]
+    towers = {model_pb2.TOWER_IMAGE: "image", model_pb2.TOWER_TEXT: "text"}
     sigmoid = message.scoring.kind == model_pb2.SCORING_KIND_SIGMOID
     return ModelInfo(
         name=message.name,

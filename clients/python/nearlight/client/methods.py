@@ -153,3 +153,27 @@ RESTORE_SNAPSHOT = Method(
     repeatable=False,
 )
 CALIBRATE = Method(_K + "Calibrate", maintenance_pb2.CalibrateRequest, maintenance_pb2.CalibrateResponse)
+
+START_UPGRADE = Method(_K + "StartUpgrade", maintenance_pb2.StartUpgradeRequest, maintenance_pb2.UpgradeInfo)
+GET_UPGRADE = Method(_K + "GetUpgrade", maintenance_pb2.GetUpgradeRequest, maintenance_pb2.UpgradeInfo)
+CONTROL_UPGRADE = Method(
+    _K + "ControlUpgrade",
+    maintenance_pb2.ControlUpgradeRequest,
+    maintenance_pb2.UpgradeInfo,
+    repeatable=False,
+)
+LIST_UPGRADE_FAILURES = Method(
+    _K + "ListUpgradeFailures",
+    maintenance_pb2.ListUpgradeFailuresRequest,
+    maintenance_pb2.ListUpgradeFailuresResponse,
+)
+LIST_UPGRADE_WANTED = Method(
+    _K + "ListUpgradeWanted",
+    maintenance_pb2.ListUpgradeWantedRequest,
+    maintenance_pb2.ListUpgradeWantedResponse,
+)
+SEND_UPGRADE_SOURCES = Method(
+    _K + "SendUpgradeSources",
+    maintenance_pb2.SendUpgradeSourcesRequest,
+    maintenance_pb2.SendUpgradeSourcesResponse,
+)

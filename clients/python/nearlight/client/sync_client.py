@@ -130,14 +130,22 @@ class Client(Upkeep):
         metadata: Mapping[str, Any] | None = None,
         index: IndexConfig | None = None,
         exist_ok: bool = False,
+        store_images: bool = False,
         timeout: float | None = None,
     ) -> CollectionInfo:
         """Creates a collection for a model, or for one's own space (space_id, dim), or for the default model.
 
-        With ``exist_ok`` a collection of this name is returned as it is.
+        With ``exist_ok`` a collection of this name is returned as it is. With ``store_images`` it keeps the
+        images and texts of its points, so that a change of model needs nothing else.
         """
         plan = collection_plans.create_collection(
-            name, model=model, space=space, metadata=metadata, index=index, exist_ok=exist_ok
+            name,
+            model=model,
+            space=space,
+            metadata=metadata,
+            index=index,
+            exist_ok=exist_ok,
+            store_images=store_images,
         )
         return self._caller.run(plan, timeout)
 

@@ -195,7 +195,7 @@ class HitGroup:
 class CollectionInfo:
     """A collection. ``model`` is "" where none of its space is loaded; times are ms since 1970, UTC.
 
-    ``payload_indexes``: key → kind.
+    ``payload_indexes``: key → kind. ``store_images``: it keeps what its points were embedded from.
     """
 
     name: str
@@ -209,6 +209,7 @@ class CollectionInfo:
     aliases: tuple[str, ...]
     payload_indexes: dict[str, str] = field(default_factory=dict)
     index: IndexState = IndexState()
+    store_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)

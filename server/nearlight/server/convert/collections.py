@@ -7,7 +7,7 @@ from typing import Any
 from nearlight.server.convert.indexes import index_config_message, index_state_message, state_number
 from nearlight.server.convert.points import key_of_path
 from nearlight.server.convert.terms import durability_message
-from nearlight.server.convert.values import check_count, json_bytes, refuse_unbuilt
+from nearlight.server.convert.values import check_count, json_bytes
 from nearlight.server.errors import InvalidInput
 from nearlight.server.models import Models
 from nearlight.store import AliasChange, CollectionInfo, DeleteAlias, PayloadKind, SetAlias
@@ -68,15 +68,6 @@ def space_of(request: collection_pb2.CreateCollectionRequest, models: Models) ->
     return space.space_id, space.dim
 
 
-def check_create(request: collection_pb2.CreateCollectionRequest) -> None:
-    """Refuse settings this server cannot honour.
-
-    Raises:
-        NotBuilt: names the field.
-    """
-    refuse_unbuilt(request, "store_images")
-
-
 def metadata_of(data: bytes) -> dict[str, Any]:
     """The caller's own object.
 
@@ -128,6 +119,12 @@ def payload_kind_of(payload_type: collection_pb2.PayloadType) -> PayloadKind:
     return _PAYLOAD_KINDS[payload_type]
 
 
+def _state(info: CollectionInfo) -> collection_pb2.CollectionState:
+    if info.other_space_id:
+        return collection_pb2.COLLECTION_STATE_UPGRADING
+    return state_number(info.index)
+
+
 def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.CollectionInfo:
     """A collection on the wire."""
     model = models.of_space(info.space_id)
@@ -140,7 +137,7 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
         created_unix_ms=info.created_unix_ms,
         metadata_json=json_bytes(info.metadata),
         model=model.name if model else "",
-        state=state_number(info.index),
+        state=_state(info),
         durability=durability_message(info.durability),
         index_config=index_config_message(info.index_settings),
         index=index_state_message(info.index),
@@ -153,4 +150,5 @@ def collection_message(info: CollectionInfo, models: Models) -> collection_pb2.C
             for index in info.payload_indexes
         ],
         aliases=info.aliases,
+        store_images=info.keeps_originals,
     )

@@ -1,4 +1,4 @@
-"""`nearlight collections list|info|create|delete|aliases|index-payload|verify|calibrate` and others."""
+"""`nearlight collections`: list, info, create, delete, aliases, index-payload, verify and more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
-from nearlight.client.commands import indexes, snapshots
+from nearlight.client.commands import indexes, snapshots, upgrade
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
@@ -40,6 +40,7 @@ app.command()(indexes.recall)
 app.command()(snapshots.snapshot)
 app.command()(snapshots.snapshots)
 app.command()(snapshots.restore)
+app.command()(upgrade.upgrade)
 
 
 @app.command("list")
@@ -92,6 +93,9 @@ def info(
 def create(
     name: NameArgument,
     model: Annotated[str, typer.Option(help="Model to embed with. Default: the server's.")] = "",
+    store_images: Annotated[
+        bool, typer.Option("--store-images", help="Keep images and texts, for a change of model.")
+    ] = False,
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -105,9 +109,10 @@ def create(
 
     - `nearlight collections create photos`
     - `nearlight collections create photos --model nearlight-tiny`
+    - `nearlight collections create photos --store-images`
     """
     with connected(server, token, tls_ca, tls_cert, tls_key) as client:
-        show(client.create_collection(name, model=model), as_json)
+        show(client.create_collection(name, model=model, store_images=store_images), as_json)
 
 
 @app.command()

@@ -43,6 +43,9 @@ def index(
             help="Parquet: column of the ids; '' for row numbers.", show_default="filename if unique"
         ),
     ] = None,
+    store_images: Annotated[
+        bool, typer.Option("--store-images", help="New collection: keep the images, for a change of model.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a message.")] = 32,
     in_flight: Annotated[int, typer.Option(min=1, help="Messages under way at once.")] = 4,
     server: ServerOption = DEFAULT_ADDRESS,
@@ -74,7 +77,10 @@ def index(
         raise typer.BadParameter(str(error)) from None
     with connected(server, token, tls_ca, tls_cert, tls_key, max_attempts=12) as client:
         client.models(timeout=3.0)  # a server that is not there is noticed soon
-        client.create_collection(collection, model=model, exist_ok=True)
+        made = client.create_collection(collection, model=model, exist_ok=True, store_images=store_images)
+        if store_images and not made.store_images:
+            typer.echo(f"error: collection {printable(collection)} exists and keeps no images", err=True)
+            raise typer.Exit(1)
         run, seconds, stopped_by = index_images(
             client, collection, images, batch_size=batch_size, in_flight=in_flight
         )
