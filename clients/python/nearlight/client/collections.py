@@ -16,8 +16,10 @@ from nearlight.client.methods import (
     LIST_ALIASES,
     LIST_COLLECTIONS,
     UPDATE_ALIASES,
+    UPDATE_COLLECTION,
 )
 from nearlight.client.plan import Plan, ask
+from nearlight.client.terms import Durability, durability_for_wire
 from nearlight.client.values import CollectionInfo, PayloadKind
 from nearlight.v1 import collection_pb2
 
@@ -28,6 +30,7 @@ def create_collection(
     model: str,
     space: tuple[str, int] | None,
     metadata: Mapping[str, Any] | None,
+    durability: Durability | None = None,
     exist_ok: bool,
 ) -> Plan[CollectionInfo]:
     """Creates a collection for a model, for one's own space (space_id, dim), or for the default model."""
@@ -40,6 +43,7 @@ def create_collection(
         request.custom_space.space_id, request.custom_space.dim = space
     if metadata is not None:
         request.metadata_json = convert.json_for_wire(metadata, "metadata")
+    request.durability = durability_for_wire(durability)
     try:
         return convert.collection_from_wire((yield from ask(CREATE_COLLECTION(request))))
     except AlreadyExists:
@@ -65,6 +69,18 @@ def collections() -> Plan[list[CollectionInfo]]:
         token = page.next_page_token
         if not token:
             return found
+
+
+def update_collection(
+    name: str, metadata: Mapping[str, Any] | None, durability: Durability | None
+) -> Plan[CollectionInfo]:
+    """Changes metadata or durability; what is None stays."""
+    request = collection_pb2.UpdateCollectionRequest(
+        name=convert.text_for_wire(name), durability=durability_for_wire(durability)
+    )
+    if metadata is not None:
+        request.metadata_json = convert.json_for_wire(metadata, "metadata")
+    return convert.collection_from_wire((yield from ask(UPDATE_COLLECTION(request))))
 
 
 def delete_collection(name: str) -> Plan[int]:

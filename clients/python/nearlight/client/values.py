@@ -216,6 +216,7 @@ class CollectionInfo:
     metadata: dict[str, Any]
     aliases: tuple[str, ...]
     payload_indexes: dict[str, str] = field(default_factory=dict)
+    durability: str = "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
-from nearlight.client.commands import snapshots
+from nearlight.client.commands import duplicates, snapshots
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
@@ -26,7 +26,12 @@ from nearlight.client.commands.terminal import (
 
 if TYPE_CHECKING:
     from nearlight.client import CollectionInfo
+    from nearlight.client.terms import Durability
     from nearlight.client.values import PayloadKind
+
+DurabilityOption = Annotated[
+    str, typer.Option(help="Writes are answered when on the disk (full), or before (relaxed).")
+]
 
 app = typer.Typer(
     help="List, show, create and delete collections.",
@@ -38,6 +43,7 @@ app = typer.Typer(
 app.command()(snapshots.snapshot)
 app.command()(snapshots.snapshots)
 app.command()(snapshots.restore)
+app.command()(duplicates.duplicates)
 
 
 @app.command("list")
@@ -90,6 +96,7 @@ def info(
 def create(
     name: NameArgument,
     model: Annotated[str, typer.Option(help="Model to embed with. Default: the server's.")] = "",
+    durability: DurabilityOption = "full",
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -105,7 +112,29 @@ def create(
     - `nearlight collections create photos --model nearlight-tiny`
     """
     with connected(server, token, tls_ca, tls_cert, tls_key) as client:
-        show(client.create_collection(name, model=model), as_json)
+        made = client.create_collection(name, model=model, durability=cast("Durability", durability))
+        show(made, as_json)
+
+
+@app.command()
+def update(
+    name: NameArgument,
+    durability: DurabilityOption,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change when writes of a collection are acknowledged.
+
+    **Examples**
+
+    - `nearlight collections update photos --durability relaxed`
+    """
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+        show(client.update_collection(name, durability=cast("Durability", durability)), as_json)
 
 
 @app.command()
