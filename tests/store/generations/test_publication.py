@@ -15,6 +15,7 @@ import pytest
 from nearlight.store import Collection, Point, SearchParams, Store
 from nearlight.store.generations import builder, keeping, publishing
 from nearlight.store.generations.building import build
+from nearlight.store.generations.settings import IndexSettings
 from tests.store.generations.conftest import DIM, GRAPH, clustered, index_files, kept
 
 N = 400
@@ -189,7 +190,7 @@ def test_a_lost_power_loses_no_index_that_the_database_names(
         disk = Disk(patch, folder, images)
         collection = filled(store)
         kept(store)
-        collection.configure_index(GRAPH.__class__(kind="hnsw", hnsw_m=8))  # one takes the other's place
+        collection.update(index=IndexSettings(kind="hnsw", hnsw_m=8))  # one takes the other's place
         kept(store)
         disk.moment("end")
     assert {"write", "fsync of the file", "rename", "fsync of the folder"} <= set(disk.calls)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nearlight.client.relevance import CollectionCalibration as CollectionCalibration
     from nearlight.client.retry import RetryPolicy as RetryPolicy
     from nearlight.client.sync_client import Client as Client
+    from nearlight.client.terms import UpsertTerms as UpsertTerms
     from nearlight.client.transport import Connection as Connection
     from nearlight.client.transport import Tls as Tls
     from nearlight.client.values import CollectionInfo as CollectionInfo
@@ -95,6 +96,7 @@ _HOMES = {
     "Unsupported": "errors",
     "UpsertAck": "values",
     "UpsertResult": "values",
+    "UpsertTerms": "terms",
     "WrongSpace": "errors",
 }
 

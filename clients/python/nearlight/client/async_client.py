@@ -18,6 +18,7 @@ from nearlight.client.classification import Classification, ClassifyOptions
 from nearlight.client.index_values import IndexConfig
 from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
+from nearlight.client.terms import ANY, Durability, UpsertTerms
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
     CollectionInfo,
@@ -118,6 +119,7 @@ class AsyncClient(AsyncUpkeep):
         space: tuple[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
         index: IndexConfig | None = None,
+        durability: Durability | None = None,
         exist_ok: bool = False,
         store_images: bool = False,
         timeout: float | None = None,
@@ -133,6 +135,7 @@ class AsyncClient(AsyncUpkeep):
             space=space,
             metadata=metadata,
             index=index,
+            durability=durability,
             exist_ok=exist_ok,
             store_images=store_images,
         )
@@ -182,10 +185,16 @@ class AsyncClient(AsyncUpkeep):
     # ---- points
 
     async def upsert(
-        self, collection: str, points: Sequence[Point], *, timeout: float | None = None
+        self,
+        collection: str,
+        points: Sequence[Point],
+        *,
+        terms: UpsertTerms = ANY,
+        timeout: float | None = None,
     ) -> UpsertResult:
         """Writes points; they are durable on return, but for those in ``errors``."""
-        return await self._caller.run(point_plans.upsert(self._caller.server, collection, points), timeout)
+        plan = point_plans.upsert(self._caller.server, collection, points, terms)
+        return await self._caller.run(plan, timeout)
 
     def upsert_stream(
         self,
@@ -194,13 +203,14 @@ class AsyncClient(AsyncUpkeep):
         *,
         batch_size: int = 32,
         in_flight: int = 4,
+        terms: UpsertTerms = ANY,
         timeout: float | None = None,
     ) -> AsyncIterator[UpsertAck]:
         """Writes points batch after batch; yields an acknowledgement for each batch, in order.
 
         A broken connection is made anew, what it left open is sent again. Arguments as in embed_stream.
         """
-        return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
+        return self._caller.stream(UpsertKind(collection, terms), points, batch_size, in_flight, timeout)
 
     async def delete(
         self, collection: str, ids: Sequence[PointId] | FilterLike, *, timeout: float | None = None

@@ -17,8 +17,10 @@ from nearlight.client.methods import (
     LIST_ALIASES,
     LIST_COLLECTIONS,
     UPDATE_ALIASES,
+    UPDATE_COLLECTION,
 )
 from nearlight.client.plan import Plan, ask
+from nearlight.client.terms import Durability, durability_for_wire
 from nearlight.client.values import CollectionInfo, PayloadKind
 from nearlight.v1 import collection_pb2
 
@@ -30,6 +32,7 @@ def create_collection(
     space: tuple[str, int] | None,
     metadata: Mapping[str, Any] | None,
     index: IndexConfig | None,
+    durability: Durability | None = None,
     exist_ok: bool,
     store_images: bool,
 ) -> Plan[CollectionInfo]:
@@ -47,6 +50,7 @@ def create_collection(
         request.metadata_json = convert.json_for_wire(metadata, "metadata")
     if index is not None:
         request.index_config.CopyFrom(config_for_wire(index))
+    request.durability = durability_for_wire(durability)
     try:
         return convert.collection_from_wire((yield from ask(CREATE_COLLECTION(request))))
     except AlreadyExists:
@@ -72,6 +76,18 @@ def collections() -> Plan[list[CollectionInfo]]:
         token = page.next_page_token
         if not token:
             return found
+
+
+def update_collection(
+    name: str, metadata: Mapping[str, Any] | None, durability: Durability | None
+) -> Plan[CollectionInfo]:
+    """Changes metadata or durability; what is None stays."""
+    request = collection_pb2.UpdateCollectionRequest(
+        name=convert.text_for_wire(name), durability=durability_for_wire(durability)
+    )
+    if metadata is not None:
+        request.metadata_json = convert.json_for_wire(metadata, "metadata")
+    return convert.collection_from_wire((yield from ask(UPDATE_COLLECTION(request))))
 
 
 def delete_collection(name: str) -> Plan[int]:

@@ -126,8 +126,7 @@ def json_for_wire(value: Mapping[str, Any], name: str = "payload") -> bytes:
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} is a {type(value).__name__}; it must be a mapping")
     try:
-        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode("utf-8")
+        return json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} cannot be JSON: {error}") from None
 
@@ -260,6 +259,7 @@ def collection_from_wire(message: collection_pb2.CollectionInfo) -> CollectionIn
         created_unix_ms=message.created_unix_ms,
         metadata=json_from_wire(message.metadata_json),
         aliases=tuple(message.aliases),
+        durability="relaxed" if message.durability == collection_pb2.DURABILITY_RELAXED else "full",
         payload_indexes={
             index.key: collection_pb2.PayloadType.Name(index.type).removeprefix("PAYLOAD_TYPE_").lower()
             for index in message.payload_indexes

@@ -10,6 +10,7 @@ from nearlight.client.convert import id_for_wire
 from nearlight.client.errors import InvalidInput
 from nearlight.client.sources import Candidate, Source
 from nearlight.client.sync_client import Client
+from nearlight.client.terms import UpsertTerms
 from nearlight.client.values import Point, PointId, Record
 
 # Ids looked up at once, to see what has not changed.
@@ -36,6 +37,8 @@ class Indexing:
         indexed: images the server acknowledged: they are durable.
         skipped: images that have not changed.
         failed: images that were not indexed.
+        skip_duplicates_bits: an image that looks like one that is there is not written; None: all are.
+        duplicates: such images, each with the one it looks like.
     """
 
     client: Client
@@ -45,21 +48,28 @@ class Indexing:
     indexed: int = 0
     skipped: int = 0
     failed: list[Failure] = field(default_factory=list)
+    skip_duplicates_bits: int | None = None
+    duplicates: list[Failure] = field(default_factory=list)
 
     @property
     def done(self) -> int:
         """How many images are dealt with."""
-        return self.indexed + self.skipped + len(self.failed)
+        return self.indexed + self.skipped + len(self.failed) + len(self.duplicates)
 
     def run(self, *, batch_size: int = 32, in_flight: int = 4) -> None:
         """Indexes the source. Interrupted anywhere, it loses nothing it counted; run it again to go on."""
         acks = self.client.upsert_stream(
-            self.collection, self._changed(), batch_size=batch_size, in_flight=in_flight
+            self.collection,
+            self._changed(),
+            batch_size=batch_size,
+            in_flight=in_flight,
+            terms=UpsertTerms(skip_duplicates_bits=self.skip_duplicates_bits),
         )
         for ack in acks:
             self.indexed += ack.upserted
             for error in ack.errors:
-                self.failed.append(Failure(ack.ids[error.index - ack.first_index], error.message))
+                told = self.duplicates if error.code == "ALREADY_EXISTS" else self.failed
+                told.append(Failure(ack.ids[error.index - ack.first_index], error.message))
             self.on_progress(self)
 
     def _changed(self) -> Iterator[Point]:

@@ -116,6 +116,7 @@ DELETE_PAYLOAD_INDEX = Method(
 )
 
 UPSERT = Method(_P + "Upsert", point_pb2.UpsertRequest, point_pb2.UpsertResponse)
+INSERT = replace(UPSERT, repeatable=False)  # said twice it refuses what it has just written
 UPSERT_STREAM = Method(_P + "UpsertStream", point_pb2.UpsertStreamRequest, point_pb2.UpsertStreamResponse)
 DELETE = Method(_P + "Delete", point_pb2.DeleteRequest, point_pb2.DeleteResponse)
 SET_PAYLOAD = Method(_P + "SetPayload", point_pb2.SetPayloadRequest, point_pb2.PayloadResponse)
@@ -126,6 +127,9 @@ COUNT = Method(_P + "Count", point_pb2.CountRequest, point_pb2.CountResponse)
 QUERY = Method(_P + "Query", query_pb2.QueryRequest, query_pb2.QueryResponse)
 QUERY_BATCH = Method(_P + "QueryBatch", query_pb2.QueryBatchRequest, query_pb2.QueryBatchResponse)
 QUERY_GROUPS = Method(_P + "QueryGroups", query_pb2.QueryGroupsRequest, query_pb2.QueryGroupsResponse)
+FIND_DUPLICATES = Method(
+    _P + "FindDuplicates", point_pb2.FindDuplicatesRequest, point_pb2.FindDuplicatesResponse
+)
 
 VERIFY = Method(_K + "Verify", maintenance_pb2.VerifyRequest, maintenance_pb2.VerifyResponse)
 MEASURE_RECALL = Method(

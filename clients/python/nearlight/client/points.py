@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from nearlight.client import convert
 from nearlight.client.batching import batches, room_bytes
-from nearlight.client.methods import COUNT, DELETE, GET, SCROLL, UPSERT
+from nearlight.client.methods import COUNT, DELETE, GET, INSERT, SCROLL, UPSERT
 from nearlight.client.plan import Plan, Server, ask, sendable, waves
 from nearlight.client.selection import listed, selectors
+from nearlight.client.terms import ANY, UpsertTerms
 from nearlight.client.values import (
     FilterLike,
     ItemError,
@@ -20,17 +21,18 @@ from nearlight.client.values import (
 from nearlight.v1 import point_pb2
 
 
-def upsert(server: Server, collection: str, points: Sequence[Point]) -> Plan[UpsertResult]:
+def upsert(
+    server: Server, collection: str, points: Sequence[Point], terms: UpsertTerms = ANY
+) -> Plan[UpsertResult]:
     """Writes points in as many calls as it takes, one after another: of two with one id the later wins."""
     limits = yield from server.limits_for(len(points))
     failed: list[ItemError] = []
     seq = upserted = 0
     ready = sendable(points, convert.point_for_wire, limits, failed)
     for group in batches(ready, limits.max_batch_inputs, room_bytes(limits.max_message_bytes)):
-        request = point_pb2.UpsertRequest(
-            collection=convert.text_for_wire(collection), points=[message for _, message in group]
-        )
-        reply = yield from ask(UPSERT(request))
+        request = terms.on(collection)
+        request.points.extend(message for _, message in group)
+        reply = yield from ask((INSERT if terms.mode == "insert" else UPSERT)(request))
         seq, upserted = max(seq, reply.seq), upserted + reply.upserted
         failed += [convert.item_error_from_wire(error, group[error.index][0]) for error in reply.errors]
     return UpsertResult(seq, upserted, tuple(sorted(failed, key=lambda error: error.index)))

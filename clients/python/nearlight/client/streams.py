@@ -27,6 +27,7 @@ from nearlight.client.errors import (
 from nearlight.client.methods import EMBED_STREAM, UPSERT_STREAM, Method
 from nearlight.client.plan import checked_size_bytes
 from nearlight.client.retry import Attempts, RetryPolicy
+from nearlight.client.terms import ANY, UpsertTerms
 from nearlight.client.values import EmbeddedInput, Input, ItemError, Limits, Point, PointId, UpsertAck
 from nearlight.v1 import embedding_pb2, input_pb2, point_pb2
 
@@ -215,6 +216,7 @@ class UpsertKind:
     """Points in, one UpsertAck a batch out."""
 
     collection: str
+    terms: UpsertTerms = ANY
     method: Method[Any, Any] = UPSERT_STREAM
 
     def __post_init__(self) -> None:
@@ -230,7 +232,8 @@ class UpsertKind:
     def request(self, sequence: int, slots: list[Slot]) -> Message:
         """Returns the request of a batch."""
         points = [slot.message for slot in slots if isinstance(slot.message, point_pb2.PointInput)]
-        batch = point_pb2.UpsertRequest(collection=self.collection, points=points)
+        batch = self.terms.on(self.collection)
+        batch.points.extend(points)
         return point_pb2.UpsertStreamRequest(sequence=sequence, batch=batch)
 
     def outputs(self, batch: Batch) -> Iterator[UpsertAck]:

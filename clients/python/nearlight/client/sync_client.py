@@ -18,6 +18,7 @@ from nearlight.client.options import QueryOptions
 from nearlight.client.streams import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
 from nearlight.client.sync_upkeep import Upkeep
+from nearlight.client.terms import ANY, Durability, UpsertTerms
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
     CollectionInfo,
@@ -129,6 +130,7 @@ class Client(Upkeep):
         space: tuple[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
         index: IndexConfig | None = None,
+        durability: Durability | None = None,
         exist_ok: bool = False,
         store_images: bool = False,
         timeout: float | None = None,
@@ -144,6 +146,7 @@ class Client(Upkeep):
             space=space,
             metadata=metadata,
             index=index,
+            durability=durability,
             exist_ok=exist_ok,
             store_images=store_images,
         )
@@ -193,10 +196,16 @@ class Client(Upkeep):
     # ---- points
 
     def upsert(
-        self, collection: str, points: Sequence[Point], *, timeout: float | None = None
+        self,
+        collection: str,
+        points: Sequence[Point],
+        *,
+        terms: UpsertTerms = ANY,
+        timeout: float | None = None,
     ) -> UpsertResult:
         """Writes points; they are durable on return, but for those in ``errors``."""
-        return self._caller.run(point_plans.upsert(self._caller.server, collection, points), timeout)
+        plan = point_plans.upsert(self._caller.server, collection, points, terms)
+        return self._caller.run(plan, timeout)
 
     def upsert_stream(
         self,
@@ -205,13 +214,14 @@ class Client(Upkeep):
         *,
         batch_size: int = 32,
         in_flight: int = 4,
+        terms: UpsertTerms = ANY,
         timeout: float | None = None,
     ) -> Iterator[UpsertAck]:
         """Writes points batch after batch; yields an acknowledgement for each batch, in order.
 
         A broken connection is made anew, what it left open is sent again. Arguments as in embed_stream.
         """
-        return self._caller.stream(UpsertKind(collection), points, batch_size, in_flight, timeout)
+        return self._caller.stream(UpsertKind(collection, terms), points, batch_size, in_flight, timeout)
 
     def delete(
         self, collection: str, ids: Sequence[PointId] | FilterLike, *, timeout: float | None = None

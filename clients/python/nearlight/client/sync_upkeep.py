@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
 
+from nearlight.client import collections as collection_plans
+from nearlight.client import duplicates as duplicate_plans
 from nearlight.client import indexes as index_plans
 from nearlight.client import label_sets as label_set_plans
 from nearlight.client import maintenance as maintenance_plans
 from nearlight.client import models as model_plans
 from nearlight.client import relevance as relevance_plans
 from nearlight.client import upgrades as upgrade_plans
+from nearlight.client.duplicates import DuplicateOptions
 from nearlight.client.index_values import IndexConfig, Recall
 from nearlight.client.label_sets import LabelSet
 from nearlight.client.models import AliasChanges, LoadModelOptions, UnloadModelOptions
 from nearlight.client.relevance import CollectionCalibration
 from nearlight.client.sync_calls import Caller
+from nearlight.client.terms import Durability
 from nearlight.client.upgrades import (
     Original,
     OriginalsSent,
@@ -24,7 +28,7 @@ from nearlight.client.upgrades import (
     UpgradeStep,
     WantedOriginal,
 )
-from nearlight.client.values import CollectionInfo, ModelInfo, Snapshot, Verification
+from nearlight.client.values import CollectionInfo, Hit, ModelInfo, Snapshot, Verification
 
 
 class Upkeep:
@@ -72,6 +76,22 @@ class Upkeep:
         self._caller.run(label_set_plans.delete_label_set(name), timeout)
 
     # ---- collections as a whole
+
+    def update_collection(
+        self,
+        name: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        durability: Durability | None = None,
+        timeout: float | None = None,
+    ) -> CollectionInfo:
+        """Changes metadata or durability of a collection; what is None stays."""
+        return self._caller.run(collection_plans.update_collection(name, metadata, durability), timeout)
+
+    def find_duplicates(self, collection: str, **options: Unpack[DuplicateOptions]) -> list[tuple[Hit, ...]]:
+        """Returns groups of points that show (nearly) the same, largest first; see DuplicateOptions."""
+        plan = duplicate_plans.find_duplicates(collection, **options)
+        return self._caller.run(plan, options.get("timeout"))
 
     def verify(self, collection: str, *, sample: int = 0, timeout: float | None = None) -> Verification:
         """Returns whether what searches read is what is stored; ``sample`` points must find themselves."""

@@ -210,6 +210,7 @@ class CollectionInfo:
     payload_indexes: dict[str, str] = field(default_factory=dict)
     index: IndexState = IndexState()
     store_images: bool = False
+    durability: str = "full"
 
 
 @dataclass(frozen=True, slots=True)

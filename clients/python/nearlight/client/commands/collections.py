@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
-from nearlight.client.commands import indexes, snapshots, upgrade
+from nearlight.client.commands import duplicates, indexes, snapshots, upgrade
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
@@ -26,7 +26,12 @@ from nearlight.client.commands.terminal import (
 
 if TYPE_CHECKING:
     from nearlight.client import CollectionInfo
+    from nearlight.client.terms import Durability
     from nearlight.client.values import PayloadKind
+
+DurabilityOption = Annotated[
+    str, typer.Option(help="Writes are answered when on the disk (full), or before (relaxed).")
+]
 
 app = typer.Typer(
     help="List, show, create and delete collections.",
@@ -41,6 +46,7 @@ app.command()(snapshots.snapshot)
 app.command()(snapshots.snapshots)
 app.command()(snapshots.restore)
 app.command()(upgrade.upgrade)
+app.command()(duplicates.duplicates)
 
 
 @app.command("list")
@@ -96,6 +102,7 @@ def create(
     store_images: Annotated[
         bool, typer.Option("--store-images", help="Keep images and texts, for a change of model.")
     ] = False,
+    durability: DurabilityOption = "full",
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -112,7 +119,31 @@ def create(
     - `nearlight collections create photos --store-images`
     """
     with connected(server, token, tls_ca, tls_cert, tls_key) as client:
-        show(client.create_collection(name, model=model, store_images=store_images), as_json)
+        made = client.create_collection(
+            name, model=model, durability=cast("Durability", durability), store_images=store_images
+        )
+        show(made, as_json)
+
+
+@app.command()
+def update(
+    name: NameArgument,
+    durability: DurabilityOption,
+    server: ServerOption = DEFAULT_ADDRESS,
+    token: TokenOption = None,
+    tls_ca: TlsCaOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change when writes of a collection are acknowledged.
+
+    **Examples**
+
+    - `nearlight collections update photos --durability relaxed`
+    """
+    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+        show(client.update_collection(name, durability=cast("Durability", durability)), as_json)
 
 
 @app.command()

@@ -48,6 +48,16 @@ def index(
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images of a message.")] = 32,
     in_flight: Annotated[int, typer.Option(min=1, help="Messages under way at once.")] = 4,
+    skip_duplicates: Annotated[
+        int | None,
+        typer.Option(
+            "--skip-duplicates",
+            min=0,
+            max=32,
+            metavar="BITS",
+            help="Leave out images that look like one that is there: so many of 64 bits may differ; try 4.",
+        ),
+    ] = None,
     server: ServerOption = DEFAULT_ADDRESS,
     token: TokenOption = None,
     tls_ca: TlsCaOption = None,
@@ -67,6 +77,7 @@ def index(
     - `nearlight index ~/Pictures --collection photos`
     - `nearlight index shots.parquet -c shots --id-column filename`
     - `nearlight index 'data/*.parquet' -c data --json > report.json`
+    - `nearlight index ~/Pictures -c photos --skip-duplicates 4`
     """
     from nearlight.client import NearlightError
     from nearlight.client.sources import SourceError, open_source
@@ -82,7 +93,12 @@ def index(
             typer.echo(f"error: collection {printable(collection)} exists and keeps no images", err=True)
             raise typer.Exit(1)
         run, seconds, stopped_by = index_images(
-            client, collection, images, batch_size=batch_size, in_flight=in_flight
+            client,
+            collection,
+            images,
+            batch_size=batch_size,
+            in_flight=in_flight,
+            skip_duplicates_bits=skip_duplicates,
         )
         report(run, seconds, stopped_by, as_json)
         if not run.done and not stopped_by:
@@ -96,7 +112,13 @@ def index(
 
 
 def index_images(
-    client: Client, collection: str, images: Source, *, batch_size: int = 32, in_flight: int = 4
+    client: Client,
+    collection: str,
+    images: Source,
+    *,
+    batch_size: int = 32,
+    in_flight: int = 4,
+    skip_duplicates_bits: int | None = None,
 ) -> tuple[Indexing, float, BaseException | None]:
     """Indexes a source under a progress bar; returns the run, its seconds, and what ended it too early.
 
@@ -108,7 +130,7 @@ def index_images(
     started = time.monotonic()
     stopped_by: BaseException | None = None
     with progress_bar(len(images)) as on_progress:
-        run = Indexing(client, collection, images, on_progress)
+        run = Indexing(client, collection, images, on_progress, skip_duplicates_bits=skip_duplicates_bits)
         try:
             run.run(batch_size=batch_size, in_flight=in_flight)
         except (KeyboardInterrupt, NearlightError) as error:
@@ -150,6 +172,7 @@ def report(run: Indexing, seconds: float, stopped_by: BaseException | None, as_j
         "found": len(run.source),
         "indexed": run.indexed,
         "skipped": run.skipped,
+        "duplicates": [{"id": one.id, "reason": one.reason} for one in run.duplicates],
         "failed": [{"id": one.id, "reason": one.reason} for one in run.failed],
         "seconds": round(seconds, 3),
         "images_per_second": round(run.indexed / max(seconds, 1e-9), 1),
@@ -159,8 +182,9 @@ def report(run: Indexing, seconds: float, stopped_by: BaseException | None, as_j
         typer.echo(f"failed: {printable(one.id)}: {printable(one.reason)}", err=True)
     if len(run.failed) > SHOWN_FAILURES:
         typer.echo(f"... and {len(run.failed) - SHOWN_FAILURES} more; --json lists all", err=True)
+    alike = f" {len(run.duplicates)} duplicates," if run.skip_duplicates_bits is not None else ""
     typer.echo(
-        f"{run.collection}: {run.indexed} indexed, {run.skipped} unchanged, {len(run.failed)} failed"
+        f"{run.collection}: {run.indexed} indexed, {run.skipped} unchanged,{alike} {len(run.failed)} failed"
         f" in {seconds:.1f} s",
         err=True,
     )
