@@ -132,6 +132,7 @@ def load_model(run: Path) -> LoadedRun:
     try:
         method = found(config, DataFacts(0))
         method.load_state_dict(state["method"])
+        method.load_state_dict(state.get("average", {}), strict=False)
         tokenizer_json = (run / "tokenizer.json").read_text(encoding="utf-8")
     except (RuntimeError, OSError) as error:
         raise CheckpointError(f"{run} does not hold the model its config.json describes: {error}") from None
@@ -170,6 +171,7 @@ def load_encoder(run: Path) -> LoadedEncoder:
     try:
         method = found(config, facts)
         method.load_state_dict(state["method"])
+        method.load_state_dict(state.get("average", {}), strict=False)
     except (RuntimeError, ConfigError) as error:
         raise CheckpointError(f"{run} does not hold the model its config.json describes: {error}") from None
     method.eval().requires_grad_(False)

@@ -192,6 +192,10 @@ class RunConfig(Section):
     """Samples encoded at a time, with the gradients of the whole batch; None: the whole batch."""
     seed: int = Field(0, ge=0)
     precision: Literal["fp32", "bf16"] = "bf16"
+    compile: Literal["off", "default", "reduce-overhead", "aot_eager"] = "off"
+    """torch.compile of the encoders and heads; `reduce-overhead` uses CUDA graphs, `aot_eager` traces."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of a moving average of the weights, which is then what is evaluated and exported; 0: none."""
     device: str = "auto"
     log_every: int = Field(10, ge=1)
     checkpoint_every: int = Field(200, ge=1)

@@ -6,6 +6,7 @@ needs only weights, buffers, optimiser, step and the generators of torch for mod
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.progress import Progress
 from torch import nn
 
 from nearlight.training.allocator import keep_freed_memory
+from nearlight.training.average import WeightAverage
 from nearlight.training.batches import Batch, BatchMaker, class_names
 from nearlight.training.captions import load_templates
 from nearlight.training.checkpoint import (
@@ -23,6 +25,7 @@ from nearlight.training.checkpoint import (
     save_checkpoint,
     save_text,
 )
+from nearlight.training.compiling import compile_parts
 from nearlight.training.config import RunConfig
 from nearlight.training.curves import save_curves
 from nearlight.training.devices import pick_device
@@ -88,9 +91,11 @@ class Trainer:
         self.optimiser = build_optimiser(
             self.method, config.optimiser, self.plan.peak_lr, self.method.steady()
         )
+        self.average = WeightAverage(self.method, config.ema) if config.ema else None
         self.step = 0
         if state is not None:
             self._restore(state)
+        compile_parts(self.method, config.compile)
         self.tokenizer_json = clip_tokenizer_json(config.model.merges) if self.has_text else None
         if self.processes.first:
             save_text(run / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
@@ -143,7 +148,8 @@ class Trainer:
     def evaluate(self) -> dict[str, float]:
         """Returns the metrics of the validation sources, as `SOURCE/METRIC`."""
         self.method.eval()
-        found = validate(self.method, self.config, self.sources, self.tokenizer_json)
+        with self.average.applied() if self.average else nullcontext():
+            found = validate(self.method, self.config, self.sources, self.tokenizer_json)
         self.method.train()
         return {f"{name}/{metric}": v for name, values in found.items() for metric, v in values.items()}
 
@@ -158,6 +164,7 @@ class Trainer:
                 "method_id": self.config.method,
                 "method": self.method.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
+                **({"average": self.average.weights} if self.average else {}),
                 "facts": {"samples": self.facts.samples, "classes": list(self.facts.classes)},
                 **random_state(),
             },
@@ -183,6 +190,8 @@ class Trainer:
             )
         self.optimiser.step()
         self.method.after_step(batch.step)
+        if self.average is not None:
+            self.average.update(batch.step)
         values = {"loss": outcome.loss, "grad_norm": float(norm), "lr": self.plan.peak_lr * factor}
         return values | outcome.logged
 
@@ -243,6 +252,8 @@ class Trainer:
         try:
             self.method.load_state_dict(state["method"])
             self.optimiser.load_state_dict(state["optimiser"])
+            if self.average is not None:
+                self.average.load(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(f"{self.run}/checkpoint.pt does not fit its config.json: {error}") from None
         restore_random_state(state)
