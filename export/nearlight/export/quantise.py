@@ -181,4 +181,4 @@ def _constant(
 
 
 def _restored(product: Product) -> str:
-    return f"{product.weight}.{product.axis}.restored"
+    return f"{product.node}.weight"
