@@ -54,10 +54,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The handler with everything around it; None stays None, and gRPC answers UNIMPLEMENTED."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None:
-            return None
-        if method.startswith(_OPEN_TO_ALL):
-            return _of_health(handler, method)
+        if handler is None or method.startswith(_OPEN_TO_ALL):
+            return handler
         write = observe.timed_reply(handler.response_serializer)
         # Messages come as bytes and are read inside, so that a broken one gets a proper status too.
         if handler.response_streaming:
@@ -139,28 +137,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             trace.end(status, caller)
             if begun:
                 self._health.end_call()
-
-
-def _of_health(handler: Any, method: str) -> Any:
-    """Health, which anyone may ask at any time and often: only a message that is none is told apart.
-
-    gRPC itself would answer UNKNOWN, with a page in the log each time.
-    """
-    serve = handler.unary_stream if handler.response_streaming else handler.unary_unary
-
-    async def served(content: bytes, context: Context) -> Any:
-        try:
-            request = _parsed(content, handler.request_deserializer, method)
-        except InvalidInput as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        return await serve(request, context)
-
-    kind = (
-        grpc.unary_stream_rpc_method_handler
-        if handler.response_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )
-    return kind(served, None, handler.response_serializer)
 
 
 def _parsed(content: bytes, parse: Parse, method: str) -> Any:
