@@ -17,7 +17,7 @@ Serve = Callable[[health_pb2.HealthCheckRequest, Context], Awaitable[Any]]
 def add_health(servicer: health.aio.HealthServicer, server: Any) -> None:
     """Add the calls to a server, as the generated function would."""
     write = health_pb2.HealthCheckResponse.SerializeToString
-    handlers = {
+    handlers: dict[str, Any] = {
         "Check": grpc.unary_unary_rpc_method_handler(_reading(servicer.Check), None, write),
         "Watch": grpc.unary_stream_rpc_method_handler(_reading(servicer.Watch), None, write),
     }
