@@ -41,7 +41,7 @@ from tests.bench.samples import captions, photographs
 from tests.bench.server_process import running_server
 
 IN_FLIGHT = 32
-WARM_UP_S = 2.0
+WARM_UP_S = 1.5
 COMPARED = 24
 
 

@@ -38,12 +38,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """The handler with everything around it; None stays None, and gRPC answers UNIMPLEMENTED."""
         handler = await continuation(handler_call_details)
         method = str(handler_call_details.method)
-        if handler is None:
-            return None
+        if handler is None or method.startswith(_OPEN_TO_ALL):
+            return handler
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
-            wrap = _of_health if method.startswith(_OPEN_TO_ALL) else self._wrap
-            known = self._wrapped[method] = (handler, wrap(handler, method))
+            known = self._wrapped[method] = (handler, self._wrap(handler, method))
         return known[1]
 
     def _wrap(self, handler: Any, method: str) -> Any:
@@ -86,28 +85,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         yield reply
 
         return streaming
-
-
-def _of_health(handler: Any, method: str) -> Any:
-    """Health, which anyone may ask at any time and often: only a message that is none is told apart.
-
-    gRPC itself would answer UNKNOWN, with a page in the log each time.
-    """
-    serve = handler.unary_stream if handler.response_streaming else handler.unary_unary
-
-    async def served(content: bytes, context: Context) -> Any:
-        try:
-            request = _parsed(content, handler.request_deserializer, method)
-        except InvalidInput as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        return await serve(request, context)
-
-    kind = (
-        grpc.unary_stream_rpc_method_handler
-        if handler.response_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )
-    return kind(served, None, handler.response_serializer)
 
 
 def _parsed(content: bytes, parse: Parse, method: str) -> Any:

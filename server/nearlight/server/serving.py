@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from nearlight.bundle.folder import Bundle
@@ -24,6 +23,7 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
 from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
 from nearlight.server.health import Health, Phase
+from nearlight.server.health_calls import add_health
 from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.label_sets import LabelSetDesk
 from nearlight.server.log import get_logger
@@ -187,7 +187,7 @@ class Server:
             (collection_pb2_grpc.add_CollectionServiceServicer_to_server, CollectionService(catalog)),
             (point_pb2_grpc.add_PointServiceServicer_to_server, points),
             (maintenance_pb2_grpc.add_MaintenanceServiceServicer_to_server, maintenance),
-            (health_pb2_grpc.add_HealthServicer_to_server, self._health.servicer),
+            (add_health, self._health.servicer),
         ]
         routes = Routes(server)
         for add, servicer in services:
