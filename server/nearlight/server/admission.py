@@ -22,9 +22,9 @@ SPARE = 0.08
 class Pace:
     """Seconds per input that a full pipeline needs, decoding and everything else included.
 
-    The cost model knows the engine alone. While the pipeline is full the time between answers tells the
-    rest: cores shared with decoding, turns given to the other lane, other processes. What was measured so is
-    trusted less and less once the pipeline is no longer full, or a bad moment would keep it empty for good.
+    The cost model knows the engine alone. While the pipeline is full, or half full at least, the time between
+    answers tells the rest: cores shared with decoding, turns given to the other lane, other processes. What
+    was measured so is trusted less and less once that is over, or a bad moment would keep it empty for good.
 
     Args:
         engine_s: predicted seconds of engine time per input in full batches, 0 where nothing is known.
@@ -84,6 +84,7 @@ class Admission:
         self.refused = 0
         self._name = name
         self._full_batch = full_batch
+        self._busy = -(-full_batch // 2)
         self._pace = Pace(engine_s, full_batch)
         self._calls: dict[Call, int] = {}
         self._waiting: deque[tuple[Call, int, asyncio.Future[None]]] = deque()
@@ -131,7 +132,7 @@ class Admission:
         answered = n - min(n, call.left)
         if answered:
             now = time.monotonic()
-            is_full = self.inside >= self._full_batch
+            is_full = self.inside >= self._busy
             if is_full:
                 self._rest_of_batch = self._full_batch
             if is_full or (self._rest_of_batch > 0 and now - self._full_since < MOMENT_S):
@@ -160,7 +161,7 @@ class Admission:
         # Alone in here a call is always let in: an idle engine is wasted otherwise, and its pace never known.
         if call.deadline is None or self.inside == self._calls.get(call, 0):
             return
-        if self.inside >= self._full_batch:
+        if self.inside >= self._busy:
             self._pace.holds()
         left_s = call.deadline - time.monotonic()
         late_s = (1 + SPARE) * (self.forecast_s(call, n) + self._batch_mates_s(left_s)) - left_s
@@ -201,7 +202,7 @@ class Admission:
             raise
 
     def _admit(self, call: Call, n: int) -> None:
-        if self.inside < self._full_batch:
+        if self.inside < self._busy:
             self._full_since = time.monotonic()
         if not self.inside:
             self._last_answer = time.monotonic()  # or rather: work on the next one begins here
