@@ -10,9 +10,11 @@ from nearlight.server.errors import Overloaded, TooLate
 
 MIN_RETRY_DELAY_S = 0.05
 MAX_RETRY_DELAY_S = 30.0
-# The pace measured of late fades over so many inputs, and is doubted after so many seconds.
-PACE_INPUTS = 200
+# The pace measured of late fades over so many full batches, and is doubted after so many seconds.
+PACE_BATCHES = 4
 DOUBT_SECONDS = 5.0
+# Answers of one batch come so soon after one another; those of the rest of a full one count too.
+MOMENT_S = 0.01
 # A forecast may be so much too short. Who is let in and answered too late has cost others their turn.
 SPARE = 0.08
 
@@ -20,26 +22,33 @@ SPARE = 0.08
 class Pace:
     """Seconds per input that a full pipeline needs, decoding and everything else included.
 
-    The cost model knows the engine alone. While the pipeline is full the time between answers tells the
-    rest: cores shared with decoding, turns given to the other lane, other processes. What was measured so is
-    trusted less and less once the pipeline is no longer full, or a bad moment would keep it empty for good.
+    The cost model knows the engine alone. While the pipeline is full, or half full at least, the time between
+    answers tells the rest: cores shared with decoding, turns given to the other lane, other processes. What
+    was measured so is trusted less and less once that is over, or a bad moment would keep it empty for good.
 
     Args:
         engine_s: predicted seconds of engine time per input in full batches, 0 where nothing is known.
+        full_batch: inputs of one.
     """
 
-    def __init__(self, engine_s: Callable[[], float]) -> None:
+    def __init__(self, engine_s: Callable[[], float], full_batch: int = 1) -> None:
         self._engine_s = engine_s
-        self._answered = 0.0
-        self._busy_s = 0.0
+        self._full_batch = full_batch
+        self._answered = self._busy_s = 0.0
+        self._of_late, self._of_late_s = 0, 0.0
         self._measured_at = 0.0
 
     def answered(self, n: int, seconds: float) -> None:
         """In a full pipeline `n` inputs were answered within so many seconds."""
-        fade = 1 - min(1.0, n / PACE_INPUTS)
-        self._answered = fade * self._answered + n
-        self._busy_s = fade * self._busy_s + seconds
-        self._measured_at = time.monotonic()
+        self._of_late += n
+        self._of_late_s += seconds
+        # By whole batches: the first answer of one takes all the time, and must not fade before the others.
+        if self._of_late >= self._full_batch:
+            fade = 1 - 1 / PACE_BATCHES
+            self._answered = fade * self._answered + self._of_late
+            self._busy_s = fade * self._busy_s + self._of_late_s
+            self._of_late, self._of_late_s = 0, 0.0
+            self._measured_at = time.monotonic()
 
     def holds(self) -> None:
         """The pipeline is full still: what was measured holds."""
@@ -75,10 +84,12 @@ class Admission:
         self.refused = 0
         self._name = name
         self._full_batch = full_batch
-        self._pace = Pace(engine_s)
+        self._busy = -(-full_batch // 2)
+        self._pace = Pace(engine_s, full_batch)
         self._calls: dict[Call, int] = {}
         self._waiting: deque[tuple[Call, int, asyncio.Future[None]]] = deque()
         self._full_since = self._last_answer = 0.0
+        self._rest_of_batch = 0
 
     def enter(self, call: Call, n: int) -> None:
         """Let `n` inputs of a call in at once, or none.
@@ -121,8 +132,12 @@ class Admission:
         answered = n - min(n, call.left)
         if answered:
             now = time.monotonic()
-            if self.inside >= self._full_batch:
+            is_full = self.inside >= self._busy
+            if is_full:
+                self._rest_of_batch = self._full_batch
+            if is_full or (self._rest_of_batch > 0 and now - self._full_since < MOMENT_S):
                 self._pace.answered(answered, now - self._full_since)
+            self._rest_of_batch -= answered
             self._full_since = self._last_answer = now
         self.inside -= n
         self._let_in()
@@ -146,7 +161,7 @@ class Admission:
         # Alone in here a call is always let in: an idle engine is wasted otherwise, and its pace never known.
         if call.deadline is None or self.inside == self._calls.get(call, 0):
             return
-        if self.inside >= self._full_batch:
+        if self.inside >= self._busy:
             self._pace.holds()
         left_s = call.deadline - time.monotonic()
         late_s = (1 + SPARE) * (self.forecast_s(call, n) + self._batch_mates_s(left_s)) - left_s
@@ -187,7 +202,7 @@ class Admission:
             raise
 
     def _admit(self, call: Call, n: int) -> None:
-        if self.inside < self._full_batch:
+        if self.inside < self._busy:
             self._full_since = time.monotonic()
         if not self.inside:
             self._last_answer = time.monotonic()  # or rather: work on the next one begins here
