@@ -33,7 +33,8 @@ class Problem:
 
     Attributes:
         kind: short and stable: `point_damaged`, `vector_missing`, `vector_damaged`, `vector_differs`,
-            `missing_in_index`, `unknown_in_index`, `not_found_by_itself`, `payload_index_differs`.
+            `missing_in_index`, `unknown_in_index`, `not_found_by_itself`, `payload_index_differs`,
+            `missing_in_generation`, `dead_in_generation`.
         message: for people.
     """
 
@@ -96,6 +97,7 @@ def verify(
     report.n_points = len(stored)
     for seq in np.setdiff1d(in_view, stored, assume_unique=True)[:MAX_PROBLEMS].tolist():
         report.add("unknown_in_index", f"seq {seq} is searched but is not in the database")
+    _check_generation(report, view, in_view)
     for index in indexes:
         n_rows = count_rows(connection, place.collection_id, index)
         if n_rows != n_values[index]:
@@ -151,6 +153,18 @@ def _check_self_recall(
             is_crowded = len(found.scores) == _NEIGHBOURS and found.scores[-1] >= 1 - _SAME
             if seq not in found.seqs and not is_crowded:
                 report.add("not_found_by_itself", f"a search with the vector of seq {seq} does not find it")
+
+
+def _check_generation(report: Verification, view: ReadView, in_view: I64) -> None:
+    """Compare the rows that live in the sealed generation with those of the view (N,) that it covers."""
+    if view.sealed is None:
+        return
+    in_sealed = view.sealed.live_seqs()
+    covered = in_view[in_view <= view.sealed.generation.up_to_seq]
+    for seq in np.setdiff1d(covered, in_sealed, assume_unique=True)[:MAX_PROBLEMS].tolist():
+        report.add("missing_in_generation", f"seq {seq} is not in the index that covers it")
+    for seq in np.setdiff1d(in_sealed, covered, assume_unique=True)[:MAX_PROBLEMS].tolist():
+        report.add("dead_in_generation", f"the index still finds seq {seq}, which is dead")
 
 
 def vectors_of(view: ReadView, seqs: I64) -> F32:

@@ -173,3 +173,23 @@ def test_a_deleted_collection_takes_its_file_along(store: Store, fill: Fill) -> 
     assert len(index_files(folder)) == 1
     store.delete_collection("c")
     assert not index_files(folder)
+
+
+def test_verify_compares_the_index_with_the_rows(fill: Fill) -> None:
+    collection = fill(400)
+    collection.delete([7])
+    assert collection.verify().problems == []
+    head = collection._head
+    view = head.view
+    assert view.sealed is not None
+    alive = view.sealed.alive.copy()
+    row = int(view.sealed.generation.rows_of(np.array([8]))[0])  # of the point 7, which is dead
+    other = int(view.sealed.generation.rows_of(np.array([20]))[0])
+    alive[row >> 3] |= 1 << (row & 7)
+    alive[other >> 3] &= 255 ^ (1 << (other & 7))
+    head.view = replace(view, sealed=replace(view.sealed, alive=alive))
+    found = [(one.kind, one.message) for one in collection.verify().problems]
+    assert found == [
+        ("missing_in_generation", "seq 20 is not in the index that covers it"),
+        ("dead_in_generation", "the index still finds seq 8, which is dead"),
+    ]

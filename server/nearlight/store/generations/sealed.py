@@ -123,6 +123,11 @@ class SealedView:
         n_alive = int(np.unpackbits(alive).sum())
         return replace(self, alive=alive, n_dead=self.generation.n_rows - n_alive)
 
+    def live_seqs(self) -> I64:
+        """Seqs of all live rows, in no order."""
+        bits = np.unpackbits(self.alive, count=self.generation.n_rows, bitorder="little")
+        return self.generation.seqs[bits.astype(bool)]
+
     def scores(self, queries: F32, rows: I64) -> F32:
         """Cosines of queries (Q, D) with rows (Q, K) each, exactly as an exact search gives them."""
         n_queries, dim = queries.shape
