@@ -63,7 +63,6 @@ def test_the_space_comes_from_the_model_asked_for(stubs: Any) -> None:
         (Create(name="m", model="nobody"), grpc.StatusCode.NOT_FOUND, "'nobody' is not loaded"),
         (Create(name="m", custom_space={"dim": 3}), INVALID, "custom_space.space_id has 0 bytes"),
         (Create(name="m", custom_space={"space_id": "s"}), INVALID, "custom_space.dim is 0"),
-        (Create(name="m", store_images=True), UNBUILT, "store_images is not built"),
         (Create(name="m", durability=collection_pb2.DURABILITY_RELAXED), UNBUILT, "RELAXED"),
         (Create(name="m", index_config={"kind": collection_pb2.INDEX_KIND_HNSW}), UNBUILT, "INDEX_KIND_HNSW"),
     ],
