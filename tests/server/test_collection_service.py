@@ -64,7 +64,6 @@ def test_the_space_comes_from_the_model_asked_for(stubs: Any) -> None:
         (Create(name="m", model="nobody"), grpc.StatusCode.NOT_FOUND, "'nobody' is not loaded"),
         (Create(name="m", custom_space={"dim": 3}), INVALID, "custom_space.space_id has 0 bytes"),
         (Create(name="m", custom_space={"space_id": "s"}), INVALID, "custom_space.dim is 0"),
-        (Create(name="m", store_images=True), UNBUILT, "store_images is not built"),
         (Create(name="m", index_config={"kind": 9}), INVALID, "index_config.kind is 9"),
         (Create(name="m", index_config={"hnsw_m": 2}), INVALID, "index.hnsw_m is 2; the limit is 4 to 128"),
         (Create(name="m", index_config={"recall_target": 0.2}), INVALID, "index.recall_target is 0.2"),
