@@ -4,7 +4,7 @@ from typing import Any
 import grpc
 import pytest
 
-from nearlight.v1 import collection_pb2, maintenance_pb2, point_id_pb2, point_pb2
+from nearlight.v1 import collection_pb2, point_id_pb2, point_pb2
 
 Create = collection_pb2.CreateCollectionRequest
 NO_DURABILITY: Any = 7
@@ -75,16 +75,6 @@ def test_what_create_refuses(stubs: Any, request_: Create, code: grpc.StatusCode
         stubs.collections.CreateCollection(request_)
     assert caught.value.code() is code
     assert words in str(caught.value.details())
-
-
-def test_calls_of_later_versions_say_so_by_name(stubs: Any) -> None:
-    calls: list[tuple[Any, Any, str]] = [
-        (stubs.maintenance.StartUpgrade, maintenance_pb2.StartUpgradeRequest(), "Service/StartUpgrade"),
-    ]
-    for call, request, name in calls:
-        with pytest.raises(grpc.RpcError, match=f"{name} is not built in this server") as caught:
-            call(request)
-        assert caught.value.code() is UNBUILT
 
 
 def set_alias(alias: str, collection: str) -> collection_pb2.AliasChange:
