@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nearlight.bundle.folder import Bundle
-from nearlight.bundle.image import ImageLimits, load_pixels
+from nearlight.bundle.image import ImageLimits, decode_for, load_pixels
 from nearlight.bundle.text import check_text
 from nearlight.server import decode
 from nearlight.server.config import ServerConfig
@@ -105,7 +105,7 @@ async def test_poison_among_many_callers_fails_alone(
 ) -> None:
     """Raised in decoding, in tokenising and in the engine, and NaN: 64 callers at once, twice."""
     cursed_image, cursed_text = images[7] + b"cursed", "cursed text"
-    load, check = load_pixels, check_text
+    load, check = decode_for, check_text
 
     def load_or_raise(content: bytes, *rest: Any) -> Any:
         if content == cursed_image:
@@ -117,7 +117,7 @@ async def test_poison_among_many_callers_fails_alone(
             raise RuntimeError("in tokenising")
         return check(text, *rest)
 
-    monkeypatch.setattr(decode, "load_pixels", load_or_raise)
+    monkeypatch.setattr(decode, "decode_for", load_or_raise)
     monkeypatch.setattr(decode, "check_text", check_or_raise)
     poison: list[bytes | str] = [cursed_image, cursed_text, f"{tiny.raises} x", f"{tiny.gives_nan} x"]
     good: list[bytes | str] = [*images[:6], *(f"text number {n}" for n in range(6))]
