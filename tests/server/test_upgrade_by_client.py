@@ -211,6 +211,23 @@ def test_mistakes_are_told(address: str, client: Client, pictures: Path, second_
     assert client.control_upgrade("c", "cancel").state == "cancelled"
 
 
+def test_images_are_kept_from_the_first_point_on_or_not_at_all(address: str, pictures: Path) -> None:
+    def run(name: str, *flags: str) -> Any:
+        words = ["index", str(pictures), "-c", name, "--server", address, *flags]
+        return CliRunner().invoke(cli.app, words)
+
+    assert run("keeps", "--store-images").exit_code == 0
+    assert run("keeps", "--store-images").exit_code == 0
+    assert run("plain").exit_code == 0
+    refused = run("plain", "--store-images")
+    assert (refused.exit_code, "exists and keeps no images" in refused.stderr) == (1, True)
+    with Client(address) as client:
+        assert (client.collection("keeps").store_images, client.collection("plain").store_images) == (
+            True,
+            False,
+        )
+
+
 def test_it_keeps_to_its_pace(address: str, client: Client, pictures: Path, second_bundle: Path) -> None:
     index(client, pictures, store_images=True)
     client.load_model(str(second_bundle))
