@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from typer.testing import CliRunner
 
 from nearlight.client import AsyncClient, Client, NotFound, Point, WrongSpace, cli
 from nearlight.client.indexing import Indexing
+from nearlight.client.options import QueryOptions
 from nearlight.client.sources import open_source
 from nearlight.client.upgrades import Original
 from nearlight.client.upgrading import FolderOriginals, Upgrading
@@ -208,6 +211,23 @@ def test_mistakes_are_told(address: str, client: Client, pictures: Path, second_
     assert client.control_upgrade("c", "cancel").state == "cancelled"
 
 
+def test_images_are_kept_from_the_first_point_on_or_not_at_all(address: str, pictures: Path) -> None:
+    def run(name: str, *flags: str) -> Any:
+        words = ["index", str(pictures), "-c", name, "--server", address, *flags]
+        return CliRunner().invoke(cli.app, words)
+
+    assert run("keeps", "--store-images").exit_code == 0
+    assert run("keeps", "--store-images").exit_code == 0
+    assert run("plain").exit_code == 0
+    refused = run("plain", "--store-images")
+    assert (refused.exit_code, "exists and keeps no images" in refused.stderr) == (1, True)
+    with Client(address) as client:
+        assert (client.collection("keeps").store_images, client.collection("plain").store_images) == (
+            True,
+            False,
+        )
+
+
 def test_it_keeps_to_its_pace(address: str, client: Client, pictures: Path, second_bundle: Path) -> None:
     index(client, pictures, store_images=True)
     client.load_model(str(second_bundle))
@@ -277,9 +297,8 @@ def test_searches_and_writes_go_on_and_never_mix(
             while not stop.is_set():
                 try:
                     if batch:
-                        wishes = [{"text": text, "with_vectors": True} for text in TEXTS]
-                        results = own.query_batch("c", wishes)
-                        assert not [one for one in results if isinstance(one, Exception)]
+                        wishes = [QueryOptions(text=text, with_vectors=True) for text in TEXTS]
+                        results: list[Any] = list(own.query_batch("c", wishes))
                         assert len({one.info.space_id for one in results}) == 1
                     else:
                         results = [own.query("c", text=TEXTS[0], with_vectors=True)]
@@ -308,7 +327,7 @@ def test_searches_and_writes_go_on_and_never_mix(
     client.start_upgrade("c", "second")
     Upgrading(client, "c", None).run()
     for step in ("promote", "roll_back", "promote", "roll_back", "promote", "clean"):
-        client.control_upgrade("c", step)  # type: ignore[arg-type]
+        client.control_upgrade("c", step)
         time.sleep(0.1)
     stop.set()
     for thread in threads:
@@ -349,10 +368,32 @@ def test_an_alias_is_as_good_and_goes_along(
     assert client.collection("c").aliases == ("live", "more")
 
 
+def test_kill_9_of_the_command_at_any_moment(
+    address: str, client: Client, pictures: Path, second_bundle: Path
+) -> None:
+    index(client, pictures)
+    arguments = ["--bundle", str(second_bundle), "--images", str(pictures), "--max-rate", "8"]
+    program = "from nearlight.client.cli import app; app()"
+    words = [sys.executable, "-c", program, "collections", "upgrade", "c", *arguments, "--server", address]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        done = 0
+        while not done:
+            time.sleep(0.05)
+            with suppress(NotFound):
+                done = client.upgrade("c").done
+        child.kill()
+    time.sleep(0.3)  # what it had sent
+    assert 0 < client.upgrade("c").done < N
+    code, found, errors = command(address, "--bundle", second_bundle, "--images", pictures)
+    assert (code, found["state"], found["done"]) == (0, "promoted", N), errors
+    assert ids(answers(client, TEXTS)) == oracle(client, pictures, "second")
+
+
 def test_kill_9_of_the_server_at_any_moment(
     tiny_bundle: Path, second_bundle: Path, tmp_path: Path, pictures: Path
 ) -> None:
     """The upgrade goes on by itself, with the new model, and what was promoted serves after a restart."""
+    arguments: list[str | Path]
     arguments = ["--bundle", tiny_bundle, "--data", tmp_path / "data", "--model-folder", second_bundle.parent]
     with serving(arguments) as client:
         index(client, pictures, store_images=True)

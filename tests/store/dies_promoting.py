@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nearlight.store import Store, other_spaces
+from nearlight.store.upgrade_job import update_job
 from tests.store.two_models import DIMS, fill, point, target
 
 
@@ -21,13 +22,12 @@ def main() -> None:
     store.upgrades.start("c", target("new"))
     fill(store, "c", "new")
     if sys.argv[2] == "before":
-        write = other_spaces.update_job
 
         def write_and_die(*given: Any) -> None:
-            write(*given)
+            update_job(*given)
             die()
 
-        other_spaces.update_job = write_and_die
+        vars(other_spaces)["update_job"] = write_and_die
     else:
         store.upgrades._spaces._adopt = die  # the first that is told of the commit
     store.upgrades.promote("c")

@@ -184,10 +184,12 @@ class Upgrader:
     async def _embed_some(self, name: str, upgrade: Upgrade, model: LoadedModel, after: int) -> int:
         """Embed a batch of what is kept; returns the seq up to which nothing is left to do."""
         upgrades = self._catalog.store.upgrades
-        batch = await self._catalog.run(lambda: upgrades.pending(name, after, BATCH_POINTS))
+        rate = upgrade.max_points_per_second
+        size = min(BATCH_POINTS, max(1, int(rate))) if rate else BATCH_POINTS
+        batch = await self._catalog.run(lambda: upgrades.pending(name, after, size))
         if not batch:
             return after
-        await self.pace(name, len(batch), upgrade.max_points_per_second)
+        await self.pace(name, len(batch), rate)
         inputs = {one.seq: input_of(one.original, f"point of seq {one.seq}") for one in batch}
         vectors, failed, passing = await self.embed(model, inputs)
         await self._catalog.run(lambda: upgrades.write(name, vectors, failed))

@@ -32,7 +32,6 @@ class Family:
 
     Attributes:
         handles: that somebody holds.
-        current: the one that the store gives out; None until it has.
         upgrade: the last change of model, under way or over.
         late_writes: vectors of the other space that were written after their points; who has loaded that
             space before lacks them.
@@ -40,7 +39,6 @@ class Family:
 
     def __init__(self) -> None:
         self.handles: WeakSet[CollectionReader] = WeakSet()
-        self.current: CollectionReader | None = None
         self.upgrade: Upgrade | None = None
         self.late_writes = 0
 

@@ -177,7 +177,7 @@ class OtherSpaces:
                 handle._first_info, space_id=other._first_info.space_id, dim=place.dim
             )
             other.aliases, other._payload_indexes = handle.aliases, handle._payload_indexes
-            family.current, family.upgrade = other, upgrade
+            family.upgrade = upgrade
             self._adopt(name, other)
             self._others.pop(place.collection_id, None)
             if not missing:  # else it would have to take them back in the midst of its rows

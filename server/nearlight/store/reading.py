@@ -61,7 +61,6 @@ class CollectionReader:
         self._family = family or Family()
         if family is None:
             self._family.handles.add(self)
-            self._family.current = self
 
     @property
     def info(self) -> CollectionInfo:

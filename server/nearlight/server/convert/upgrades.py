@@ -11,6 +11,7 @@ from nearlight.v1 import maintenance_pb2
 
 MAX_QUERIES = 1000
 MAX_REASON_BYTES = 1000
+MAX_SEQ = 2**63 - 1
 
 _STATES: dict[str, maintenance_pb2.UpgradeState] = {
     "running": maintenance_pb2.UPGRADE_STATE_RUNNING,
@@ -98,9 +99,12 @@ def source_of(message: maintenance_pb2.UpgradeSource, i: int) -> Input | str:
     """An original to embed, or why there is none.
 
     Raises:
-        InvalidInput: none of the three, or a reason that is too long.
+        InvalidInput: none of the three, no seq, or a reason that is too long.
     """
     field = f"sources[{i}]"
+    if not 1 <= message.seq <= MAX_SEQ:
+        reason = f"{field}.seq is {message.seq}; it must be the seq of a point that is wanted"
+        raise InvalidInput(reason, field=f"{field}.seq")
     which = message.WhichOneof("source")
     if which == "image":
         return Input("image", message.image, f"{field}.image")

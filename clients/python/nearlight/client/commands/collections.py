@@ -1,4 +1,4 @@
-"""`nearlight collections`: list, info, create, delete, aliases, index-payload, verify and more."""
+"""`nearlight collections`: list, info, create, delete, aliases, index-payload, verify, calibrate and more."""
 
 from __future__ import annotations
 
