@@ -16,7 +16,7 @@ DOUBT_SECONDS = 5.0
 # Answers of one batch come so soon after one another; those of the rest of a full one count too.
 MOMENT_S = 0.01
 # A forecast may be so much too short. Who is let in and answered too late has cost others their turn.
-SPARE = 0.08
+SPARE = 0.1
 
 
 class Pace:
