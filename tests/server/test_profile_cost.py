@@ -18,6 +18,7 @@ from nearlight.server.call import Input
 from nearlight.server.config import ServerConfig
 from nearlight.server.errors import BundleUnusable
 from nearlight.server.local import LocalServer
+from nearlight.server.models import load_model
 from nearlight.server.profile_cost import files_in, profile_cost
 from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
 from nearlight.v1 import embedding_pb2
@@ -79,8 +80,6 @@ def test_an_unknown_profile_is_named(stubs: Any, images: list[bytes]) -> None:
 
 
 async def test_each_profile_has_keys_of_its_own(tiny_bundle: Path, calm_supervisor: Any) -> None:
-    from nearlight.server.models import load_model
-
     model = load_model(Bundle.open(tiny_bundle), ServerConfig(), calm_supervisor)
     keys = [await keys_of(model, [Input("image", b"x", "", profile)]) for profile in (None, "exact", "fast")]
     assert keys[0] == keys[1] != keys[2]
