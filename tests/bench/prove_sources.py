@@ -58,16 +58,16 @@ def pair(folder: Path) -> list[str]:
 
 
 CASES = (
-    Case("ViT-B-32", lambda _: ["open_clip:ViT-B-32:random"]),
-    Case("ViT-B-32 int8", lambda _: ["open_clip:ViT-B-32:random", "--precision", "int8"]),
-    Case("RN50", lambda _: ["open_clip:RN50:random"]),
-    Case("timm", lambda _: ["timm:vit_small_patch16_224:random"]),
     Case("transformers.js", lambda folder: [f"onnx:{write_transformers_js(folder / 'clip')}"]),
     Case("Immich", lambda folder: [f"onnx:{write_immich(folder / 'clip')}"]),
     Case("clip-as-service", pair),
+    Case("timm vit_small_patch16_224", lambda _: ["timm:vit_small_patch16_224:random"]),
+    Case("RN50", lambda _: ["open_clip:RN50:random"]),
+    Case("ViT-B-32", lambda _: ["open_clip:ViT-B-32:random"]),
     Case("MobileCLIP-S1", lambda _: ["open_clip:MobileCLIP-S1:random"]),
     Case("convnext_base", lambda _: ["open_clip:convnext_base:random"]),
     Case("ViT-B-16-SigLIP", siglip),
+    Case("ViT-B-32 int8", lambda _: ["open_clip:ViT-B-32:random", "--precision", "int8"]),
 )
 
 

@@ -87,8 +87,9 @@ def _factors(
     """What each channel is divided by (C,): the root of what it holds over what it is multiplied by."""
     holds = np.max([np.maximum(-lows[p.given], highs[p.given]) for p in reached], axis=0)  # (C,)
     times = np.max([np.abs(weights[p.weight]).max(axis=p.axis) for p in reached], axis=0)  # (C,)
-    factor: Array = np.sqrt(np.maximum(holds, _LEAST) / np.maximum(times, _LEAST))
-    return factor / np.exp(np.log(factor).mean())  # around 1
+    roots = np.sqrt(np.maximum(holds, _LEAST) / np.maximum(times, _LEAST))
+    factor: Array = roots / np.exp(np.log(roots).mean())  # around 1
+    return factor
 
 
 def _node(graph: onnx.GraphProto, name: str) -> NodeProto:

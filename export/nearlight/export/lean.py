@@ -142,10 +142,10 @@ class LeanTexts(nn.Module):
             mask = tower.attn_mask[:length, :length]  # (L, L)
             picked = mask[ends][:, None, None]  # (B, 1, 1, L)
         x = tower.ln_final(self.transformer(x, mask, pick, picked)[:, 0])  # (B, W)
-        if tower.text_projection is None:
-            return x
         projection = tower.text_projection
-        features: Tensor = projection(x) if isinstance(projection, nn.Linear) else x @ projection
+        features: Tensor = x
+        if projection is not None:
+            features = projection(x) if isinstance(projection, nn.Linear) else x @ projection
         return features  # (B, D)
 
 
