@@ -72,6 +72,8 @@ def load_config(
 
 _MAY_CHANGE = (
     "steps",
+    "compile",
+    "curves",
     "log_every",
     "checkpoint_every",
     "eval_every",
