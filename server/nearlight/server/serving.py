@@ -12,7 +12,6 @@ from grpc_reflection.v1alpha import reflection
 from nearlight.bundle.folder import Bundle
 from nearlight.server.cache import VectorCache
 from nearlight.server.call import F32
-from nearlight.server.call_guard import Guards
 from nearlight.server.catalog import Catalog
 from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
@@ -21,11 +20,11 @@ from nearlight.server.decode import DecodePool
 from nearlight.server.duplicate_desk import DuplicateDesk
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
-from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
+from nearlight.server.errors import AddressUnusable, DataFolderUnusable
 from nearlight.server.health import Health, Phase
 from nearlight.server.health_calls import add_health
-from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.label_sets import LabelSetDesk
+from nearlight.server.listening import bind, grpc_server, refuse_if_open
 from nearlight.server.log import get_logger
 from nearlight.server.maintenance_service import MaintenanceService
 from nearlight.server.metrics import observe
@@ -38,10 +37,6 @@ from nearlight.server.point_service import PointService
 from nearlight.server.querier import Querier
 from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.routes import Routes
-from nearlight.server.security.access import Access
-from nearlight.server.security.callers import CallerLimits
-from nearlight.server.security.tls import ServerTls
-from nearlight.server.security.tokens import Tokens
 from nearlight.server.supervisor import Supervisor
 from nearlight.server.tracing import NoTracing, Tracing, open_tracing
 from nearlight.server.upgrade_desk import UpgradeDesk
@@ -119,9 +114,9 @@ class Server:
                 self._config.batching.interactive_weight,
             )
             self._tracing = open_tracing(self._config.tracing)
-            server = _grpc_server(self._config, self._health, self._tracing)
+            server = grpc_server(self._config, self._health, self._tracing)
             self._add_services(server, self._catalog, Embedder(self._pool, vector_cache(self._config)))
-            self.address = _bind(server, self._config)
+            self.address = bind(server, self._config)
             self._show_metrics(store)
             await self._health.enter(Phase.LOADING)
             await server.start()
@@ -268,69 +263,3 @@ def open_store(folder: Path) -> Store:
         return Store.open(folder)
     except StoreError as error:
         raise DataFolderUnusable(str(error)) from error
-
-
-def refuse_if_open(config: ServerConfig) -> None:
-    """Strangers may read the wire, or call, only where that was asked for in so many words.
-
-    Raises:
-        ConfigError: the server would listen beyond this machine without TLS, or let everyone call.
-    """
-    if config.is_loopback:
-        return
-    security, missing = config.security, []
-    if not security.has_tls and not security.allow_plaintext:
-        missing.append(
-            "without TLS everyone on the way can read it: give --tls-cert and --tls-key, "
-            "or say --allow-plaintext"
-        )
-    if not security.knows_callers and not security.allow_anonymous:
-        missing.append(
-            "without tokens everyone may call: give --tokens-file (see `nearlight token new`) "
-            "or --tls-client-ca, or say --allow-anonymous"
-        )
-    if missing:
-        raise ConfigError(f"{config.listen} is open to other machines; " + "; ".join(missing))
-    if not security.has_tls:
-        log.warning("listening beyond this machine WITHOUT TLS", listen=config.listen)
-    if not security.knows_callers:
-        log.warning("listening beyond this machine WITHOUT tokens: everyone may call", listen=config.listen)
-
-
-def _grpc_server(config: ServerConfig, health: Health, tracing: Tracing) -> grpc.aio.Server:
-    """A gRPC server without services yet.
-
-    Raises:
-        ConfigError: the file of tokens is wrong.
-    """
-    security = config.security
-    tokens = Tokens([token.get_secret_value() for token in security.tokens], security.tokens_file)
-    return grpc.aio.server(
-        interceptors=[CallInterceptor(Guards(health, Access(tokens), CallerLimits(config.callers), tracing))],
-        options=[
-            ("grpc.max_receive_message_length", config.limits.max_message_bytes),
-            ("grpc.max_send_message_length", config.limits.max_message_bytes),
-            # Two servers on one port would share its calls without a word.
-            ("grpc.so_reuseport", 0),
-        ],
-    )
-
-
-def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
-    """Bind the address; returns it with the port that was picked."""
-    tls = ServerTls(config.security) if config.security.has_tls else None
-    try:
-        if tls:
-            port = server.add_secure_port(config.listen, tls.credentials())
-        else:
-            port = server.add_insecure_port(config.listen)
-    except RuntimeError:
-        port = 0
-    if config.listen.startswith("unix:"):
-        return config.listen
-    if not port:
-        raise AddressUnusable(
-            f"cannot listen on {config.listen}: the port is in use, or the address is not this machine's; "
-            "choose another with --listen (port 0 picks a free one)"
-        )
-    return f"{config.listen.rpartition(':')[0]}:{port}"

@@ -11,7 +11,6 @@ import numpy as np
 
 from nearlight.store.errors import SpaceChanged, StoreCorrupt
 from nearlight.store.filters.conditions import Filter
-from nearlight.store.filters.indexes import drop_index, payload_indexes
 from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
 from nearlight.store.ordering import Order, OrderedPlace
@@ -20,7 +19,6 @@ from nearlight.store.validation import Batch, row_checksum, vector_checksums
 from nearlight.store.writer import Transaction
 
 _LOAD_ROWS = 4096
-_RECLAIM_ROWS = 2000
 
 _LOAD = """
 SELECT points.seq, vectors.vector, vectors.checksum
@@ -244,28 +242,6 @@ def in_order(
     """The first points that pass in an order, or the first behind a place; looks at all that pass."""
     rows = matching_rows(connection, place.collection_id, filter, None)
     return _records(connection, place, order.first(rows, limit, after), with_vectors)
-
-
-def reclaim_step(connection: sqlite3.Connection) -> bool:
-    """Remove some rows of deleted collections and tombstones no index file needs; is more left?"""
-    run = connection.execute
-    n_dead = run(
-        "DELETE FROM dead WHERE seq IN (SELECT seq FROM dead WHERE collection_id NOT IN "
-        "(SELECT collection_id FROM index_files) LIMIT ?)",
-        (10 * _RECLAIM_ROWS,),
-    ).rowcount
-    gone = run("SELECT collection_id FROM collections WHERE name IS NULL LIMIT 1").fetchone()
-    if gone is None:
-        return bool(n_dead == 10 * _RECLAIM_ROWS)
-    for index in payload_indexes(connection, gone[0]):
-        drop_index(connection, gone[0], index.path)
-    seqs = run("SELECT seq FROM points WHERE collection_id = ? LIMIT ?", (gone[0], _RECLAIM_ROWS)).fetchall()
-    if seqs:
-        remove(connection, [seq for (seq,) in seqs])
-    else:
-        for table in ("aliases", "dead", "index_files", "payload_indexes", "jobs", "collections"):
-            run(f"DELETE FROM {table} WHERE collection_id = ?", gone)  # noqa: S608 - the names are those above
-    return True
 
 
 def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:

@@ -6,12 +6,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nearlight.store import rows
 from nearlight.store.aliases import AliasChange, aliases_of, change_aliases, load_aliases
 from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
@@ -25,21 +23,14 @@ from nearlight.store.creating import (
 )
 from nearlight.store.duplicates import Duplicates
 from nearlight.store.durability import Durabilities, Durability, check_durability
-from nearlight.store.errors import (
-    CollectionNotFound,
-    StoreClosed,
-    StoreError,
-    from_sqlite,
-    shown,
-)
+from nearlight.store.errors import CollectionNotFound, StoreClosed, StoreError, from_sqlite, shown
 from nearlight.store.exact import Scanner
-from nearlight.store.filters.indexes import payload_indexes
 from nearlight.store.generations.keeping import IndexKeeper
 from nearlight.store.generations.publishing import FOLDER as INDEX_FOLDER
-from nearlight.store.generations.publishing import newest_file
 from nearlight.store.generations.sampling import RecallSampler
 from nearlight.store.generations.settings import IndexSettings, store_settings
 from nearlight.store.label_sets import LabelSets
+from nearlight.store.loading import load_collections
 from nearlight.store.lock import FolderLock
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
@@ -50,16 +41,11 @@ from nearlight.store.searching import Shared
 from nearlight.store.snapshot_keeper import Snapshots
 from nearlight.store.snapshots import FOLDER as SNAPSHOT_FOLDER
 from nearlight.store.upgrade_cleaning import clean_step
-from nearlight.store.upgrade_job import load_upgrade
 from nearlight.store.upgrades import Upgrades
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
 
 _CHOSEN = IndexSettings()
-_COLLECTIONS = """
-SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq, config
-FROM collections JOIN spaces USING (space_no) WHERE name IS NOT NULL ORDER BY name
-"""
 
 
 class Store:
@@ -309,34 +295,20 @@ class Store:
         with self._readers.snapshot() as connection:
             hidden = hidden_collections(connection)
         for one in hidden:
-            self._writer.run(partial(_forget, one), lambda _: None)
+
+            def write(transaction: Transaction, collection_id: int = one) -> None:
+                forget_collection(transaction.connection, collection_id)
+
+            self._writer.run(write, lambda _: None)
             self._writer.clean_soon()
 
     def _load(self) -> None:
         with self._readers.snapshot() as connection:
             try:
-                for collection_id, space_no, dim, *columns in connection.execute(_COLLECTIONS).fetchall():
-                    name, space_id, created_unix_ms, metadata, last_seq, config = columns
-                    place = Place(collection_id, space_no, dim)
-                    head = Head(dim)
-                    file = newest_file(connection, place)
-                    if file is not None:
-                        head.cut(file.up_to_seq)
-                    for seqs, vectors in rows.load(connection, place):
-                        head.publish(seqs, vectors)
-                    info = CollectionInfo(
-                        name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq
-                    )
-                    info = replace(
-                        info,
-                        payload_indexes=payload_indexes(connection, collection_id),
-                        index_settings=IndexSettings.from_json(config),
-                        keeps_originals=bool(json.loads(config).get(KEEPS_ORIGINALS)),
-                    )
-                    handle = self._collections[name] = Collection(info, place, head, self._shared)
-                    handle._family.upgrade = load_upgrade(connection, collection_id)
-                    if file is not None:
-                        self.indexes.open(handle, file)
+                for loaded in load_collections(connection, self._shared):
+                    self._collections[loaded.collection.info.name] = loaded.collection
+                    if loaded.index_file is not None:
+                        self.indexes.open(loaded.collection, loaded.index_file)
                 self._publish_aliases(load_aliases(connection))
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error
@@ -344,7 +316,3 @@ class Store:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed("the store was closed")
-
-
-def _forget(collection_id: int, transaction: Transaction) -> None:
-    forget_collection(transaction.connection, collection_id)

@@ -4,6 +4,7 @@ import json
 import sqlite3
 
 from nearlight.store import rows
+from nearlight.store.reclaiming import reclaim_step
 from nearlight.store.upgrade_job import CLEANING, KIND, OPEN
 
 _STEP_ROWS = 2000
@@ -42,7 +43,7 @@ def clean_step(connection: sqlite3.Connection) -> bool:
 
     Then does the store's other cleaning.
     """
-    is_more_left = rows.reclaim_step(connection)
+    is_more_left = reclaim_step(connection)
     orphans = connection.execute(_ORPHANS, (_STEP_ROWS,)).fetchall()
     rows.remove(connection, [seq for (seq,) in orphans])
     if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'upgrade_failures'").fetchone():

@@ -31,7 +31,6 @@ from nearlight.client.values import (
     Input,
     ItemError,
     ModelInfo,
-    PayloadKind,
     Point,
     PointId,
     QueryResult,
@@ -152,35 +151,6 @@ class AsyncClient(AsyncUpkeep):
     async def delete_collection(self, name: str, *, timeout: float | None = None) -> int:
         """Deletes a collection for good; returns how many points went with it."""
         return await self._caller.run(collection_plans.delete_collection(name), timeout)
-
-    async def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
-        """Returns all aliases, each with its collection."""
-        return await self._caller.run(collection_plans.aliases(), timeout)
-
-    async def update_aliases(
-        self,
-        set: Mapping[str, str] | None = None,
-        delete: Sequence[str] = (),
-        *,
-        timeout: float | None = None,
-    ) -> None:
-        """Removes the aliases in ``delete``, then makes or moves those in ``set`` (alias → collection).
-
-        All of it happens in one step, or nothing: ``update_aliases({"live": "b", "spare": "a"})`` swaps two.
-        """
-        await self._caller.run(collection_plans.update_aliases(set or {}, delete), timeout)
-
-    async def create_payload_index(
-        self, collection: str, key: str, kind: PayloadKind, *, timeout: float | None = None
-    ) -> CollectionInfo:
-        """Makes filters on a payload key (dots go into objects) fast; the kind says which values it holds."""
-        return await self._caller.run(collection_plans.create_payload_index(collection, key, kind), timeout)
-
-    async def delete_payload_index(
-        self, collection: str, key: str, *, timeout: float | None = None
-    ) -> CollectionInfo:
-        """Removes the index of a payload key; filters on it stay right."""
-        return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
 
     # ---- points
 

@@ -28,7 +28,7 @@ from nearlight.client.upgrades import (
     UpgradeStep,
     WantedOriginal,
 )
-from nearlight.client.values import CollectionInfo, Hit, ModelInfo, Snapshot, Verification
+from nearlight.client.values import CollectionInfo, Hit, ModelInfo, PayloadKind, Snapshot, Verification
 
 
 class AsyncUpkeep:
@@ -179,3 +179,32 @@ class AsyncUpkeep:
     ) -> OriginalsSent:
         """Sends originals that an upgrade wants, as many as fit one message; they are embedded on return."""
         return await self._caller.run(upgrade_plans.send(collection, originals), timeout)
+
+    async def aliases(self, *, timeout: float | None = None) -> dict[str, str]:
+        """Returns all aliases, each with its collection."""
+        return await self._caller.run(collection_plans.aliases(), timeout)
+
+    async def update_aliases(
+        self,
+        set: Mapping[str, str] | None = None,
+        delete: Sequence[str] = (),
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Removes the aliases in ``delete``, then makes or moves those in ``set`` (alias → collection).
+
+        All of it happens in one step, or nothing: ``update_aliases({"live": "b", "spare": "a"})`` swaps two.
+        """
+        await self._caller.run(collection_plans.update_aliases(set or {}, delete), timeout)
+
+    async def create_payload_index(
+        self, collection: str, key: str, kind: PayloadKind, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Makes filters on a payload key (dots go into objects) fast; the kind says which values it holds."""
+        return await self._caller.run(collection_plans.create_payload_index(collection, key, kind), timeout)
+
+    async def delete_payload_index(
+        self, collection: str, key: str, *, timeout: float | None = None
+    ) -> CollectionInfo:
+        """Removes the index of a payload key; filters on it stay right."""
+        return await self._caller.run(collection_plans.delete_payload_index(collection, key), timeout)
