@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store import Collection, CollectionInfo, Store, StoreCorrupt, StoreError
+from nearlight.store import CollectionInfo, StoreCorrupt, StoreError, VectorCollection, VectorStore
 
 Result = TypeVar("Result")
 
@@ -22,7 +23,9 @@ class Catalog:
         on_failure: told "store" when the store fails as a whole.
     """
 
-    def __init__(self, store: Store, models: Models, threads: int, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: VectorStore, models: Models, threads: int, on_failure: Callable[[str], None]
+    ) -> None:
         self._on_failure = on_failure
         self.models = models
         self.store = store
@@ -38,7 +41,7 @@ class Catalog:
                 self._on_failure("store")
             raise
 
-    def collection(self, name: str, field: str = "collection") -> Collection:
+    def collection(self, name: str, field: str = "collection") -> VectorCollection:
         """A collection by name; only a look into a dictionary.
 
         Raises:
@@ -48,6 +51,16 @@ class Catalog:
         if not name:
             raise InvalidInput(f"{field} is empty; it must name a collection", field=field)
         return self.store.collection(name)
+
+    async def info(self, name: str, field: str = "collection") -> CollectionInfo:
+        """A collection with the number of points that it has now, which an engine may have to be asked for.
+
+        Raises:
+            InvalidInput: no name.
+            StoreError: no such collection.
+        """
+        collection = self.collection(name, field)
+        return replace(collection.info, count=await self.run(collection.count))
 
     def model_for(self, info: CollectionInfo) -> LoadedModel:
         """The model that embeds into a collection's space.

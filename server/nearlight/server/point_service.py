@@ -132,9 +132,7 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         info = collection.info
         check_min_seq(request.min_seq, info)
         filter = wanted_filter(request)
-        count = info.count
-        if filter is not None:
-            count = await self._catalog.run(lambda: collection.count(filter))
+        count = await self._catalog.run(lambda: collection.count(filter))
         return point_pb2.CountResponse(count=count, visible_seq=info.last_seq)
 
     async def Query(self, request: query_pb2.QueryRequest, context: Context) -> query_pb2.QueryResponse:

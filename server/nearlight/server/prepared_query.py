@@ -10,12 +10,12 @@ from nearlight.server.call import F32, StageTimes
 from nearlight.server.convert.queries import Example, GroupsWish, PointQuery, QueryWish
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.store import (
-    Collection,
     CollectionInfo,
     Filter,
     Hit,
     HitGroup,
     PointId,
+    VectorCollection,
     diverse,
     mean_direction,
 )
@@ -129,7 +129,9 @@ def _fetch(wish: QueryWish, n_left_out: int) -> Fetch:
     )
 
 
-def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> tuple[list[list[Hit]], int | None]:
+def hits_of(
+    collection: VectorCollection, queries: Sequence[PreparedQuery]
+) -> tuple[list[list[Hit]], int | None]:
     """The hits of queries that fetch alike, and how many points passed the filter, None without one."""
     fetch = queries[0].fetch
     options = _Options(
@@ -155,7 +157,7 @@ def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> tuple[l
     return [query.shaped(hits) for query, hits in zip(queries, found, strict=True)], n_matching
 
 
-def groups_of(collection: Collection, query: PreparedQuery, wish: GroupsWish) -> list[HitGroup]:
+def groups_of(collection: VectorCollection, query: PreparedQuery, wish: GroupsWish) -> list[HitGroup]:
     """The best hits of each value of a payload key."""
     return collection.search_groups(
         query.positive[0],

@@ -18,7 +18,7 @@ from nearlight.server.errors import InvalidInput, NotFound, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.prepared_query import PreparedQuery, groups_of, hits_of, prepared
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, CollectionInfo, Hit, PointId
+from nearlight.store import CollectionInfo, Hit, PointId, VectorCollection
 from nearlight.v1 import query_pb2
 
 
@@ -50,7 +50,7 @@ class Querier:
 
     async def query_batch(
         self,
-        collection: Collection,
+        collection: VectorCollection,
         name: str,
         requests: Sequence[query_pb2.QueryRequest],
         patience: Patience,
@@ -121,12 +121,12 @@ class Querier:
             raise InvalidInput(reason, field="query.limit")
         return query_pb2.QueryGroupsResponse(
             groups=messages,
-            info=_search_info(ready.info, None),
+            info=_search_info(ready.info, collection.index_kind, None),
             timings=timings(watch.ms, ready.times, search_ms=searching.ms),
         )
 
     async def _ready(
-        self, collection: Collection, request: query_pb2.QueryRequest, patience: Patience
+        self, collection: VectorCollection, request: query_pb2.QueryRequest, patience: Patience
     ) -> PreparedQuery:
         watch = Stopwatch()
         info = collection.info
@@ -139,7 +139,12 @@ class Querier:
         return prepared(info, wish, rows, times, watch)
 
     async def _ready_in_batch(
-        self, collection: Collection, name: str, request: query_pb2.QueryRequest, i: int, patience: Patience
+        self,
+        collection: VectorCollection,
+        name: str,
+        request: query_pb2.QueryRequest,
+        i: int,
+        patience: Patience,
     ) -> PreparedQuery:
         if request.collection not in ("", name):
             field = f"queries[{i}].collection"
@@ -150,7 +155,7 @@ class Querier:
     async def _vectors_of(
         self,
         examples: Sequence[Example],
-        collection: Collection,
+        collection: VectorCollection,
         info: CollectionInfo,
         patience: Patience,
         use: CacheUse,
@@ -185,35 +190,41 @@ class Querier:
         return rows, times
 
     async def _search(
-        self, collection: Collection, queries: Sequence[PreparedQuery]
+        self, collection: VectorCollection, queries: Sequence[PreparedQuery]
     ) -> list[query_pb2.QueryResponse]:
         """Search queries that fetch alike."""
         searching = Stopwatch()
         found, n_matching = await self._catalog.run(lambda: hits_of(collection, queries))
         return [
-            self._response(ready, hits, n_matching, searching.ms)
+            self._response(ready, hits, collection.index_kind, n_matching, searching.ms)
             for ready, hits in zip(queries, found, strict=True)
         ]
 
     def _response(
-        self, ready: PreparedQuery, hits: list[Hit], n_matching: int | None, search_ms: float
+        self,
+        ready: PreparedQuery,
+        hits: list[Hit],
+        index_kind: str,
+        n_matching: int | None,
+        search_ms: float,
     ) -> query_pb2.QueryResponse:
         messages = [hit_message(hit, ready.wish.wanted) for hit in hits]
         n = fitting(messages, self._limits.max_message_bytes)
         return query_pb2.QueryResponse(
             hits=messages[:n],
-            info=_search_info(ready.info, n_matching),
+            info=_search_info(ready.info, index_kind, n_matching),
             timings=timings(ready.watch.ms, ready.times, search_ms=search_ms),
             next_offset=ready.wish.offset + n if n < len(messages) else None,
         )
 
 
-def _search_info(info: CollectionInfo, n_matching: int | None) -> query_pb2.SearchInfo:
+def _search_info(info: CollectionInfo, index_kind: str, n_matching: int | None) -> query_pb2.SearchInfo:
+    is_exact = index_kind == "flat"
     return query_pb2.SearchInfo(
-        exact=True,
-        estimated_recall=1.0,
+        exact=is_exact,
+        estimated_recall=1.0 if is_exact else None,
         space_id=info.space_id,
-        index_kind="flat",
+        index_kind=index_kind,
         visible_seq=info.last_seq,
         head_points=info.count,
         filtered_count=n_matching,

@@ -20,7 +20,7 @@ from nearlight.server.errors import InvalidInput, NotPossible, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.prompt_bank import PROMPTS
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, InvalidQuery, Null
+from nearlight.store import InvalidQuery, Null, VectorCollection
 from nearlight.v1 import maintenance_pb2, query_pb2, vector_pb2
 
 DEFAULT_LIMIT = 10
@@ -203,7 +203,7 @@ class RelevanceDesk:
         )
 
     async def _vector(
-        self, query: query_pb2.Query, collection: Collection, patience: Patience, use: CacheUse
+        self, query: query_pb2.Query, collection: VectorCollection, patience: Patience, use: CacheUse
     ) -> tuple[F32 | None, StageTimes]:
         """The query's vector (D,), None where its point does not exist, and how long it took."""
         if query.WhichOneof("query") == "id":
@@ -214,7 +214,7 @@ class RelevanceDesk:
         model = self._catalog.model_for(collection.info)
         return await self._embedder.embed_one(model, source, patience, use)
 
-    async def _text_bank(self, collection: Collection) -> F32 | None:
+    async def _text_bank(self, collection: VectorCollection) -> F32 | None:
         """Vectors of the prompts (K, D); None where no model embeds texts into the collection's space."""
         model = self._catalog.models.of_space(collection.info.space_id)
         if model is None or "text" not in model.towers:
@@ -230,7 +230,7 @@ class RelevanceDesk:
                 vectors.append(outcome.vector)
         return np.stack(vectors)
 
-    def _null_for(self, request: query_pb2.QueryRequest, collection: Collection) -> Null | None:
+    def _null_for(self, request: query_pb2.QueryRequest, collection: VectorCollection) -> Null | None:
         """What judges the hits.
 
         Raises:

@@ -18,7 +18,7 @@ from nearlight.server.config import ServerConfig
 from nearlight.server.decode import DecodePool
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
-from nearlight.server.errors import AddressUnusable, ConfigError, DataFolderUnusable
+from nearlight.server.errors import AddressUnusable, ConfigError
 from nearlight.server.health import Health, Phase
 from nearlight.server.interceptor import CallInterceptor
 from nearlight.server.label_sets import LabelSetDesk
@@ -36,10 +36,11 @@ from nearlight.server.security.access import Access
 from nearlight.server.security.callers import CallerLimits
 from nearlight.server.security.tls import ServerTls
 from nearlight.server.security.tokens import Tokens
+from nearlight.server.stores import open_store
 from nearlight.server.supervisor import Supervisor
 from nearlight.server.tracing import NoTracing, Tracing, open_tracing
 from nearlight.server.upserter import Upserter
-from nearlight.store import Store, StoreError
+from nearlight.store import VectorStore
 from nearlight.v1 import (
     collection_pb2_grpc,
     embedding_pb2_grpc,
@@ -98,7 +99,7 @@ class Server:
         refuse_if_open(self._config)
         try:
             bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
-            store = await asyncio.to_thread(open_store, self._config.data_folder)
+            store = await asyncio.to_thread(open_store, self._config, self._store_answers)
             self._catalog = Catalog(store, self._models, self._config.store_threads, self._health.stage_died)
             self._pool = DecodePool(
                 self._config.engine.preparing_threads,
@@ -173,7 +174,13 @@ class Server:
             names = (*SERVICES, HEALTH_SERVICE, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, server)
 
-    def _show_metrics(self, store: Store) -> None:
+    def _store_answers(self, answers: bool) -> None:
+        if answers:
+            self._health.stage_recovered("store")
+        else:
+            self._health.stage_died("store")
+
+    def _show_metrics(self, store: VectorStore) -> None:
         """Open the metrics port.
 
         Raises:
@@ -212,18 +219,6 @@ class Server:
 def vector_cache(config: ServerConfig) -> VectorCache | None:
     """The cache, None where it is switched off."""
     return VectorCache(config.cache.max_bytes) if config.cache.max_bytes else None
-
-
-def open_store(folder: Path) -> Store:
-    """The store of a data folder.
-
-    Raises:
-        DataFolderUnusable: it cannot be read or written, is corrupt, or another process holds it.
-    """
-    try:
-        return Store.open(folder)
-    except StoreError as error:
-        raise DataFolderUnusable(str(error)) from error
 
 
 def refuse_if_open(config: ServerConfig) -> None:

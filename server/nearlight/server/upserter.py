@@ -12,7 +12,7 @@ from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, Point
+from nearlight.store import Point, VectorCollection
 from nearlight.v1 import point_pb2
 
 
@@ -20,7 +20,7 @@ from nearlight.v1 import point_pb2
 class ReadyBatch:
     """Points ready to be written, and those that failed on the way."""
 
-    collection: Collection
+    collection: VectorCollection
     points: list[Point]
     failed: list[tuple[int, ServerError]]
     times: StageTimes

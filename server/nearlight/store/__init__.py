@@ -8,6 +8,7 @@ from nearlight.store.collection import Collection as Collection
 from nearlight.store.errors import AliasNotFound as AliasNotFound
 from nearlight.store.errors import CollectionExists as CollectionExists
 from nearlight.store.errors import CollectionNotFound as CollectionNotFound
+from nearlight.store.errors import EngineFailed as EngineFailed
 from nearlight.store.errors import EngineUnavailable as EngineUnavailable
 from nearlight.store.errors import InvalidCollection as InvalidCollection
 from nearlight.store.errors import InvalidInput as InvalidInput

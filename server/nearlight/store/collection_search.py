@@ -21,6 +21,8 @@ from nearlight.store.view import ReadView
 class CollectionSearch(CollectionReader):
     """The searches of a collection. Its methods block and any thread may call them."""
 
+    index_kind = "flat"
+
     def search(
         self,
         queries: npt.ArrayLike,

@@ -21,6 +21,7 @@ StoreError
 ├── StoreCorrupt            the database is damaged or is not ours
 │   └── StoreTooNew         a newer Nearlight wrote it
 ├── StoreFull               no room on the disk; nothing of the call was stored
+├── EngineFailed            the engine behind the store answered with an error that is nobody's fault here
 ├── EngineUnavailable       the engine behind the store does not answer
 ├── NotOnThisEngine         the embedded store can do it, the engine in use cannot
 └── StoreClosed
@@ -131,6 +132,10 @@ class StoreTooNew(StoreCorrupt):
 
 class StoreFull(StoreError):
     """The disk (or the database's page limit) is full; nothing of the call was stored."""
+
+
+class EngineFailed(StoreError):
+    """The engine behind the store answered with an error of its own."""
 
 
 class EngineUnavailable(StoreError):

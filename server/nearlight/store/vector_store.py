@@ -1,8 +1,8 @@
 """What the services ask of a store, whatever keeps the vectors.
 
-`Store` (SQLite and FAISS, in this process) is one; `engines.EngineStore` puts Milvus or Qdrant behind the same
-protocol. What the methods promise is written at `Store` and `Collection`; in what an engine differs is said in
-`engines.differences`, and nowhere else.
+`Store` (SQLite and FAISS, in this process) is one; `EngineStore` puts Milvus or Qdrant behind the same
+protocol. What the methods promise is written at `Store` and `Collection`; in what an engine differs is said
+in `engines.differences`, and nowhere else.
 """
 
 from collections.abc import Collection as Ids
@@ -74,6 +74,10 @@ class Points(Protocol):
 
 class Queries(Protocol):
     """Searches of a collection."""
+
+    @property
+    def index_kind(self) -> str:
+        """What searches: "flat" finds all, everything else nearly all."""
 
     def search(
         self,

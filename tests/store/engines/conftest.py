@@ -22,7 +22,9 @@ def milvus(folder: Path) -> EngineStore:
 
 
 def qdrant(folder: Path) -> EngineStore:
-    pytest.importorskip("qdrant_client", reason="qdrant-client is not installed: pip install nearlight[qdrant]")
+    pytest.importorskip(
+        "qdrant_client", reason="qdrant-client is not installed: pip install nearlight[qdrant]"
+    )
     from nearlight.store.engines.qdrant import Qdrant
 
     engine = Qdrant(":memory:")

@@ -1,4 +1,4 @@
-"""One suite over the embedded store, Milvus (Lite) and Qdrant (local): same data, same questions, same answers.
+"""One suite over the embedded store, Milvus (Lite) and Qdrant (local): same data and questions, same answers.
 
 Whatever a test leaves open for an engine is a row of `differences`.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nearlight.store import (
+    AliasChange,
     AliasNotFound,
     CollectionExists,
     CollectionNotFound,
@@ -24,6 +25,7 @@ from nearlight.store import (
     Point,
     PointId,
     SetAlias,
+    StoreError,
     VectorCollection,
     VectorStore,
     WrongSpace,
@@ -350,9 +352,9 @@ def test_the_life_of_a_collection(store: VectorStore) -> None:
     assert one in [other.name for other in store.collections()]
     with pytest.raises(CollectionExists):
         store.create_collection(one, space_id="s", dim=3)
-    for bad in ({"name": ".x"}, {"dim": 0}, {"space_id": ""}):
+    for bad, space_id, dim in ((".x", "s", 3), (name(), "s", 0), (name(), "", 3)):
         with pytest.raises(InvalidCollection):
-            store.create_collection(**{"name": name(), "space_id": "s", "dim": 3, **bad})
+            store.create_collection(bad, space_id=space_id, dim=dim)
     store.update_aliases([SetAlias(alias, one)])
     with pytest.raises(CollectionNotFound, match="alias"):
         store.delete_collection(alias)
@@ -376,12 +378,13 @@ def test_aliases(store: VectorStore, filled: VectorCollection, empty: VectorColl
     assert {first: b}.items() <= store.aliases().items()
     assert second not in store.aliases()
     assert store.collection(first).count() == 0
-    for changes, error in (
+    refused: list[tuple[list[AliasChange], type[StoreError]]] = [
         ([SetAlias(second, a), DeleteAlias("nobody")], AliasNotFound),
         ([SetAlias(second, a), SetAlias("other", "nobody")], CollectionNotFound),
         ([SetAlias(second, a), SetAlias(b, a)], CollectionExists),
         ([SetAlias(second, a), SetAlias("..", a)], InvalidCollection),
-    ):
+    ]
+    for changes, error in refused:
         with pytest.raises(error):
             store.update_aliases(changes)
         assert second not in store.aliases()

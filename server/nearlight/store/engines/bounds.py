@@ -185,10 +185,12 @@ def _of_range(path: Path, kind: Kind, bounds: _Four) -> Pair:
     gt, gte, lt, lte = bounds
     is_there = any_token(has(path, kind))
     pairs: dict[str, list[Pair]] = {"above": [], "below": [], "least above": [], "most below": []}
-    for comparison, bound in ((">", gt), (">=", gte)):
+    lows: tuple[tuple[Comparison, float | None], ...] = ((">", gt), (">=", gte))
+    highs: tuple[tuple[Comparison, float | None], ...] = (("<", lt), ("<=", lte))
+    for comparison, bound in lows:
         pairs["above"].append(_compared(path, kind, most(path, kind), comparison, bound))
         pairs["least above"].append(_compared(path, kind, least(path, kind), comparison, bound))
-    for comparison, bound in (("<", lt), ("<=", lte)):
+    for comparison, bound in highs:
         pairs["below"].append(_compared(path, kind, least(path, kind), comparison, bound))
         pairs["most below"].append(_compared(path, kind, most(path, kind), comparison, bound))
     lower = {name: all_of(one[0] for one in some) for name, some in pairs.items()}

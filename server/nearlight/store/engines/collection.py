@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection as Ids
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -28,6 +29,11 @@ class EngineCollection(EnginePoints):
 
     What the methods take, give and raise is said at `Collection`.
     """
+
+    @property
+    def index_kind(self) -> str:
+        """Of the engine."""
+        return self._engine.index_kind
 
     def search(
         self,
@@ -94,18 +100,17 @@ class EngineCollection(EnginePoints):
             found = self._search(wanted, where, n_seen, 0, Parts(with_payload, True))
             is_all = min(map(len, found)) < n_seen
             surely_from = -2.0 if is_all else max(hits[-1].score for hits in found)
-            hits = _best_first({hit.id: hit for some in found for hit in some}, wanted, unwanted)
-            best = hits[: _n_before(hits, surely_from)]
+            ranked = _best_first({hit.id: hit for some in found for hit in some}, wanted, unwanted)
+            best = ranked[: _n_before(ranked, surely_from)]
             if is_all or len(best) >= n_best:
                 break
             if n_seen == self._engine.limits.hits:
                 raise self._beyond("best_score", n_matching)
             n_seen *= _WIDEN
-        best = [hit for _, hit in best]
+        chosen = [hit if with_vectors else replace(hit, vector=None) for _, hit in best]
         if score_threshold is not None:
-            best = [hit for hit in best if hit.score >= np.float32(score_threshold)]
-        best = best[offset:n_best]
-        return (best if with_vectors else [_without_vector(hit) for hit in best]), n_matching
+            chosen = [hit for hit in chosen if hit.score >= np.float32(score_threshold)]
+        return chosen[offset:n_best], n_matching
 
     def search_groups(
         self,
@@ -164,8 +169,9 @@ class EngineCollection(EnginePoints):
         raise self._refused("Verify", "its files are its own; use its tools")
 
     def _refused(self, what: str, why: str) -> NotOnThisEngine:
-        return NotOnThisEngine(f"{what} is for the embedded store; collection {self._name!r} is in "
-                               f"{self._engine.name}: {why}")
+        return NotOnThisEngine(
+            f"{what} is for the embedded store; collection {self._name!r} is in {self._engine.name}: {why}"
+        )
 
     def _beyond(self, what: str, n_points: int) -> NotOnThisEngine:
         most = self._engine.limits.hits
@@ -213,10 +219,6 @@ def _hit(row: Row, score: float, with_payload: bool) -> Hit:
     return Hit(row.id, min(1.0, max(-1.0, score)), payload, row.vector, row.seq)
 
 
-def _without_vector(hit: Hit) -> Hit:
-    return Hit(hit.id, hit.score, hit.payload, None, hit.seq)
-
-
 def _best_first(hits: dict[PointId, Hit], positive: F32, negative: F32) -> list[tuple[bool, Hit]]:
     """Each with its best positive score, and whether it is behind: nearer to a negative vector."""
     if not hits:
@@ -227,7 +229,7 @@ def _best_first(hits: dict[PointId, Hit], positive: F32, negative: F32) -> list[
     if len(negative):
         behind = (vectors @ negative.T).max(axis=1) > scores
     placed = [
-        (bool(is_behind), Hit(hit.id, float(score), hit.payload, hit.vector, hit.seq))
+        (bool(is_behind), replace(hit, score=float(score)))
         for is_behind, score, hit in zip(behind, scores, hits.values(), strict=True)
     ]
     return sorted(placed, key=lambda one: (one[0], -one[1].score, one[1].seq))

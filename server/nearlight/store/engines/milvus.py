@@ -24,6 +24,7 @@ from nearlight.store.engines.milvus_names import (
 from nearlight.store.errors import (
     CollectionExists,
     CollectionNotFound,
+    EngineFailed,
     EngineUnavailable,
     InvalidCollection,
     StoreError,
@@ -39,7 +40,7 @@ _MAX_DIM = 32_768
 _ROWS = 256
 _UNREACHABLE_WORDS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "Retry timeout", "Fail connecting", "not ready")
 # As pymilvus' own iterator asks: the rows with the smallest keys, in their order.
-_BY_KEY = {"iterator": "True", "reduce_stop_for_best": "True"}
+_BY_KEY: dict[str, Any] = {"iterator": "True", "reduce_stop_for_best": "True"}
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs with a traceback what it raises
 
@@ -269,6 +270,6 @@ def _calling(work: Callable[[], T], what: str) -> T:
             raise CollectionNotFound(f"milvus has no collection {what!r}: {message}") from error
         if error.code == ErrorCode.RATE_LIMIT or any(word in message for word in _UNREACHABLE_WORDS):
             raise EngineUnavailable(f"milvus does not answer: {message[:200]}") from error
-        raise StoreError(f"milvus failed: {message[:500]}") from error
+        raise EngineFailed(f"milvus failed: {message[:500]}") from error
     except (ConnectionError, TimeoutError) as error:
         raise EngineUnavailable(f"milvus does not answer: {error}") from error
