@@ -38,11 +38,16 @@ _MAX_TOKENS = 4096  # of an ARRAY
 _MAX_HITS = 16_384
 _MAX_DIM = 32_768
 _ROWS = 256
+_NOT_LOADED = 101
 _UNREACHABLE_WORDS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "Retry timeout", "Fail connecting", "not ready")
 # As pymilvus' own iterator asks: the rows with the smallest keys, in their order.
 _BY_KEY: dict[str, Any] = {"iterator": "True", "reduce_stop_for_best": "True"}
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs with a traceback what it raises
+
+
+class _NotLoaded(EngineUnavailable):
+    """A collection must be loaded before it can be read."""
 
 
 class Milvus:
@@ -74,13 +79,13 @@ class Milvus:
         timeout_s: float = 10.0,
     ) -> None:
         self.index_kind = index_type.lower()
-        self._is_lite = uri.endswith(".db")
         self._prefix = prefix
         self._index_type = index_type
         self._timeout_s = timeout_s
         self._client: MilvusClient = _calling(
             lambda: MilvusClient(uri, token=token, db_name=database, timeout=timeout_s), uri
         )
+        self._is_lite = str(self._ask(self._client.get_server_version)).startswith("milvus_lite")
 
     def definitions(self) -> list[Definition]:
         """Of the collections with our prefix and our property."""
@@ -236,7 +241,15 @@ class Milvus:
 
     def _ask(self, work: Callable[..., Any], *given: Any, tries: int = 3, **named: Any) -> Any:
         what = str(given[0]) if given else ""
-        return asked(lambda: _calling(lambda: work(*given, timeout=self._timeout_s, **named), what), tries)
+
+        def once() -> Any:
+            try:
+                return _calling(lambda: work(*given, timeout=self._timeout_s, **named), what)
+            except _NotLoaded:  # Milvus was begun anew, or somebody released it
+                _calling(lambda: self._client.load_collection(what, timeout=self._timeout_s), what)
+                raise
+
+        return asked(once, tries)
 
 
 def _schema(dim: int) -> Any:
@@ -268,6 +281,8 @@ def _calling(work: Callable[[], T], what: str) -> T:
         message = str(error.message or error)
         if error.code == ErrorCode.COLLECTION_NOT_FOUND:
             raise CollectionNotFound(f"milvus has no collection {what!r}: {message}") from error
+        if error.code == _NOT_LOADED or "not loaded" in message:
+            raise _NotLoaded(f"milvus has not loaded collection {what!r}") from error
         if error.code == ErrorCode.RATE_LIMIT or any(word in message for word in _UNREACHABLE_WORDS):
             raise EngineUnavailable(f"milvus does not answer: {message[:200]}") from error
         raise EngineFailed(f"milvus failed: {message[:500]}") from error

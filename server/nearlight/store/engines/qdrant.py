@@ -202,7 +202,9 @@ def _client(url: str, api_key: str, timeout_s: float) -> QdrantClient:
         return QdrantClient(":memory:")
     if not url.startswith(("http://", "https://")):
         return QdrantClient(path=url, force_disable_check_same_thread=True)
-    client = QdrantClient(url=url, api_key=api_key or None, timeout=max(1, round(timeout_s)))
+    client = QdrantClient(
+        url=url, api_key=api_key or None, timeout=max(1, round(timeout_s)), check_compatibility=False
+    )
     client.get_collections()  # so that a wrong address is noticed now
     return client
 

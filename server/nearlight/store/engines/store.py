@@ -208,7 +208,8 @@ class EngineStore:
                 self.look()
                 self._tell(True)
             except StoreError as error:
-                _log.warning("%s: %s", self._engine.name, error)
+                if self._answers:
+                    _log.warning("%s fails: %s", self._engine.name, error)
                 self._tell(False)
 
     def _tell(self, answers: bool) -> None:
