@@ -3,6 +3,7 @@ import sqlite3
 import pytest
 
 from nearlight.store import Collection, Point, Store, rows
+from nearlight.store.reclaiming import reclaim_step
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_tombstones_that_no_index_file_needs_are_removed(
     connection: sqlite3.Connection, collection: Collection
 ) -> None:
     collection.delete([1, 2])
-    assert rows.reclaim_step(connection) is False
+    assert reclaim_step(connection) is False
     assert connection.execute("SELECT count(*) FROM dead").fetchone() == (0,)
     connection.execute(
         "INSERT INTO index_files (collection_id, space_no, generation, up_to_seq, n_rows, file_name, sha256, "
@@ -56,5 +57,5 @@ def test_tombstones_that_no_index_file_needs_are_removed(
         "VALUES (1, 1, 1, 9, 9, 'f', x'00', 'HNSW32', '1', 'live', 0)"
     )
     collection.delete([3])
-    assert rows.reclaim_step(connection) is False
+    assert reclaim_step(connection) is False
     assert connection.execute("SELECT count(*) FROM dead").fetchone() == (1,)

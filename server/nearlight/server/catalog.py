@@ -3,11 +3,22 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store import Collection, CollectionInfo, SpaceChanged, Store, StoreCorrupt, StoreError
+from nearlight.store import (
+    Collection,
+    CollectionInfo,
+    NotOnThisEngine,
+    SpaceChanged,
+    Store,
+    StoreCorrupt,
+    StoreError,
+    VectorCollection,
+    VectorStore,
+)
 
 Result = TypeVar("Result")
 ATTEMPTS = 4
@@ -23,7 +34,9 @@ class Catalog:
         on_failure: told "store" when the store fails as a whole.
     """
 
-    def __init__(self, store: Store, models: Models, threads: int, on_failure: Callable[[str], None]) -> None:
+    def __init__(
+        self, store: VectorStore, models: Models, threads: int, on_failure: Callable[[str], None]
+    ) -> None:
         self._on_failure = on_failure
         self.models = models
         self.store = store
@@ -39,7 +52,7 @@ class Catalog:
                 self._on_failure("store")
             raise
 
-    def collection(self, name: str, field: str = "collection") -> Collection:
+    def collection(self, name: str, field: str = "collection") -> VectorCollection:
         """A collection by name; only a look into a dictionary.
 
         Raises:
@@ -51,7 +64,7 @@ class Catalog:
         return self.store.collection(name)
 
     async def with_collection(
-        self, name: str, work: Callable[[Collection], Awaitable[Result]], field: str = "collection"
+        self, name: str, work: Callable[[VectorCollection], Awaitable[Result]], field: str = "collection"
     ) -> Result:
         """Do something with a collection; again from the start where it changes its model meanwhile.
 
@@ -65,6 +78,32 @@ class Catalog:
             except SpaceChanged:
                 continue
         return await work(self.collection(name, field))
+
+    async def info(self, name: str, field: str = "collection") -> CollectionInfo:
+        """A collection with the number of points that it has now, which an engine may have to be asked for.
+
+        Raises:
+            InvalidInput: no name.
+            StoreError: no such collection.
+        """
+        collection = self.collection(name, field)
+        return replace(collection.info, count=await self.run(collection.count))
+
+    def embedded(self, what: str) -> Store:
+        """The embedded store, for what no engine does.
+
+        Raises:
+            NotOnThisEngine: the collections are in an engine.
+        """
+        if not isinstance(self.store, Store):
+            raise NotOnThisEngine(f"{what}: only the embedded store can, and this server has another")
+        return self.store
+
+    def embedded_collection(self, name: str, what: str, field: str = "collection") -> Collection:
+        """A collection of the embedded store; see `embedded` and `collection`."""
+        store = self.embedded(what)
+        self.collection(name, field)  # says what is wrong with the name
+        return store.collection(name)
 
     def model_for(self, info: CollectionInfo) -> LoadedModel:
         """The model that embeds into a collection's space.

@@ -53,7 +53,7 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         self, request: collection_pb2.GetCollectionRequest, context: Context
     ) -> collection_pb2.CollectionInfo:
         """One collection by name or alias."""
-        return collection_message(self._catalog.collection(request.name, "name").info, self._catalog.models)
+        return collection_message(await self._catalog.info(request.name, "name"), self._catalog.models)
 
     async def ListCollections(
         self, request: collection_pb2.ListCollectionsRequest, context: Context
@@ -71,7 +71,7 @@ class CollectionService(collection_pb2_grpc.CollectionServiceServicer):
         self, request: collection_pb2.DeleteCollectionRequest, context: Context
     ) -> collection_pb2.DeleteCollectionResponse:
         """Delete a collection, its points and its aliases."""
-        count = self._catalog.collection(request.name, "name").count()
+        count = (await self._catalog.info(request.name, "name")).count
         await self._catalog.run(lambda: self._catalog.store.delete_collection(request.name))
         return collection_pb2.DeleteCollectionResponse(deleted=count)
 

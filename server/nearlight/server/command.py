@@ -48,6 +48,16 @@ def serve(
         list[Path] | None,
         typer.Option(help="Folder whose bundles `nearlight models load` may load; repeatable."),
     ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Keeps collections: embedded, milvus or qdrant. Default: embedded.")
+    ] = None,
+    milvus_uri: Annotated[
+        str | None, typer.Option(help="http://HOST:19530, or a file .db for Milvus Lite.")
+    ] = None,
+    milvus_token: Annotated[str | None, typer.Option(help="USER:PASSWORD or API key of Milvus.")] = None,
+    qdrant_url: Annotated[
+        str | None, typer.Option(help="http://HOST:6333, or a folder for the local mode.")
+    ] = None,
     drain_seconds: Annotated[
         float | None, typer.Option(help="Time for calls in flight to finish. Default: 30.")
     ] = None,
@@ -85,13 +95,14 @@ def serve(
     otherwise. Tokens: --tokens-file, or NEARLIGHT_SERVE_SECURITY__TOKENS with commas between them, each of at
     least 16 characters (no flag: other users of the machine could read it).
 
-    Exit codes: 0 stopped, 2 configuration, 3 bundle, 4 data folder, 5 address.
+    Exit codes: 0 stopped, 2 configuration, 3 bundle, 4 data folder, 5 address, 6 engine.
 
     **Examples**
 
     - `nearlight serve`
     - `nearlight serve --bundle ./my-bundle --data ./data --listen 127.0.0.1:50051`
     - `nearlight serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --tokens-file tokens`
+    - `nearlight serve --store milvus --milvus-uri http://milvus:19530`
     - `nearlight serve --set batching.max_images=8 --set limits.max_image_bytes=8000000 --print-config`
     """
     given: dict[str, Any] = {
@@ -99,6 +110,10 @@ def serve(
         "data_folder": data,
         "listen": listen,
         "model_folders": tuple(model_folder) if model_folder else None,
+        "store.engine": store,
+        "store.milvus_uri": milvus_uri,
+        "store.milvus_token": milvus_token,
+        "store.qdrant_url": qdrant_url,
         "drain_seconds": drain_seconds,
         "engine.provider": provider,
         "engine.devices": device,

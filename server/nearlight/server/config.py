@@ -15,6 +15,7 @@ from nearlight.server.config_metrics import MetricsConfig
 from nearlight.server.config_section import Count, check_host_and_port, is_loopback, split_commas
 from nearlight.server.config_section import Section as _Section
 from nearlight.server.config_security import CallersConfig, SecurityConfig
+from nearlight.server.config_store import StoreConfig
 from nearlight.server.config_tracing import TracingConfig
 from nearlight.server.threads import cpu_budget
 
@@ -233,6 +234,7 @@ class ServerConfig(BaseSettings):
     model_folders: Annotated[tuple[Path, ...], NoDecode] = ()
     drain_seconds: Seconds = 30.0
     store_threads: Count = 4
+    store: StoreConfig = StoreConfig()
     limits: LimitsConfig = LimitsConfig()
     batching: BatchingConfig = BatchingConfig()
     engine: EngineConfig = EngineConfig()

@@ -155,6 +155,8 @@ def as_toml(config: ServerConfig) -> str:
 def _toml_line(key: str, value: Any) -> str:
     if value is None:
         return f"# {key} is not set"
+    if isinstance(value, SecretStr):
+        return f"# {key} is set, not shown"
     if isinstance(value, tuple) and any(isinstance(item, SecretStr) for item in value):
         return f"# {key}: {len(value)} set, not shown"
     return f"{key} = {_toml_value(value)}"

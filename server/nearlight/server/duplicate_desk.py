@@ -64,7 +64,7 @@ class DuplicateDesk:
         wanted = wanted_parts(request.with_payload, with_vectors=False, dtype=0)
         groups = search.groups[start : start + size]
         found = await self._catalog.run(
-            lambda: self._catalog.store.duplicates.hits(search.collection, groups)
+            lambda: self._catalog.embedded("FindDuplicates").duplicates.hits(search.collection, groups)
         )
         messages = [
             point_pb2.DuplicateGroup(points=[hit_message(hit, wanted) for hit in hits])
@@ -82,7 +82,7 @@ class DuplicateDesk:
 
     async def _search(self, request: point_pb2.FindDuplicatesRequest) -> tuple[str, Search, int]:
         """The search of a request or of its token, under which it is kept, and where its page begins."""
-        collection = self._catalog.collection(request.collection)
+        collection = self._catalog.embedded_collection(request.collection, "FindDuplicates")
         if request.page_token:
             token, _, start = request.page_token.partition(".")
             search = self._kept.get(token)
@@ -108,7 +108,7 @@ class DuplicateDesk:
                 raise Abandoned("the caller went away")
 
         def look() -> list[DuplicateGroup]:
-            duplicates = self._catalog.store.duplicates
+            duplicates = self._catalog.embedded("FindDuplicates").duplicates
             if wish.max_bits is None:
                 return duplicates.by_vector(collection, wish.min_score, wish.filter, go_on)
             return duplicates.by_hash(collection, wish.max_bits, wish.filter, go_on)

@@ -19,6 +19,7 @@ ServerError
 StartError            the process cannot start: one line for the user and an exit code
 ├── ConfigError       a wrong key or value
 ├── BundleUnusable    a bundle that is missing, broken or refused by the engine
+├── EngineUnusable    the engine of the store does not answer
 ├── DataFolderUnusable  unreadable, corrupt or held by another process
 └── AddressUnusable   the port is taken or may not be bound
 """
@@ -124,6 +125,12 @@ class DataFolderUnusable(StartError):
     """The data folder cannot be read or written, is corrupt, or another process holds it."""
 
     exit_code = 4
+
+
+class EngineUnusable(StartError):
+    """The engine that keeps the collections does not answer, or refuses us."""
+
+    exit_code = 6
 
 
 class AddressUnusable(StartError):

@@ -62,7 +62,7 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
         self, request: maintenance_pb2.MeasureRecallRequest, context: Context
     ) -> maintenance_pb2.MeasureRecallResponse:
         """Compare searches with exact ones now, by image and by text."""
-        collection = self._catalog.collection(request.collection)
+        collection = self._catalog.embedded_collection(request.collection, "MeasureRecall")
         n_queries = page_size_of(
             request.queries, default=DEFAULT_QUERIES, largest=MAX_QUERIES, field="queries"
         )

@@ -33,7 +33,7 @@ from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.status import INTERNAL_MESSAGE, message_of
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.server.upserter import ReadyBatch, Upserter
-from nearlight.store import Collection
+from nearlight.store import VectorCollection
 from nearlight.v1 import point_pb2, point_pb2_grpc, query_pb2
 
 log = get_logger(__name__)
@@ -138,16 +138,14 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         info = collection.info
         check_min_seq(request.min_seq, info)
         filter = wanted_filter(request)
-        count = info.count
-        if filter is not None:
-            count = await self._catalog.run(lambda: collection.count(filter))
+        count = await self._catalog.run(lambda: collection.count(filter))
         return point_pb2.CountResponse(count=count, visible_seq=info.last_seq)
 
     async def Query(self, request: query_pb2.QueryRequest, context: Context) -> query_pb2.QueryResponse:
         """The nearest points to a text, an image, a vector or a point."""
         patience = patience_of(context)
 
-        async def answer(collection: Collection) -> query_pb2.QueryResponse:
+        async def answer(collection: VectorCollection) -> query_pb2.QueryResponse:
             judge = await self._relevance.judge(request, collection, patience)
             return judge.judged(
                 await self._querier.query(judge.request, collection, patience, judge.modality)

@@ -10,7 +10,6 @@ from nearlight.server.call import F32, StageTimes
 from nearlight.server.convert.queries import Example, GroupsWish, PointQuery, QueryWish
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.store import (
-    Collection,
     CollectionInfo,
     Filter,
     Hit,
@@ -18,8 +17,10 @@ from nearlight.store import (
     How,
     PointId,
     SearchParams,
+    VectorCollection,
     diverse,
     mean_direction,
+    plain_how,
 )
 
 
@@ -150,7 +151,7 @@ class Fetched:
     how: How
 
 
-def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> Fetched:
+def hits_of(collection: VectorCollection, queries: Sequence[PreparedQuery]) -> Fetched:
     """The hits of queries that fetch alike."""
     fetch = queries[0].fetch
     options = _Options(
@@ -161,7 +162,7 @@ def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> Fetched
         with_vectors=fetch.vectors,
     )
     n_matching: int | None = None
-    how = How(head_points=queries[0].info.count)
+    how = plain_how(collection.index_kind, queries[0].info.count)
     if fetch.is_best_score:
         found: list[list[Hit]] = []
         for query in queries:
@@ -179,7 +180,7 @@ def hits_of(collection: Collection, queries: Sequence[PreparedQuery]) -> Fetched
     return Fetched(shaped, n_matching, how)
 
 
-def groups_of(collection: Collection, query: PreparedQuery, wish: GroupsWish) -> list[HitGroup]:
+def groups_of(collection: VectorCollection, query: PreparedQuery, wish: GroupsWish) -> list[HitGroup]:
     """The best hits of each value of a payload key."""
     return collection.search_groups(
         query.positive[0],

@@ -20,7 +20,7 @@ from nearlight.server.patience import Patience
 from nearlight.server.prepared_query import Fetched, PreparedQuery, groups_of, hits_of, prepared
 from nearlight.server.search_line import SearchLine
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, CollectionInfo, Hit, How, PointId
+from nearlight.store import CollectionInfo, Hit, PointId, VectorCollection, plain_how
 from nearlight.v1 import query_pb2
 
 
@@ -42,7 +42,7 @@ class Querier:
     async def query(
         self,
         request: query_pb2.QueryRequest,
-        collection: Collection,
+        collection: VectorCollection,
         patience: Patience,
         modality: str | None = None,
     ) -> query_pb2.QueryResponse:
@@ -65,7 +65,7 @@ class Querier:
 
     async def query_batch(
         self,
-        collection: Collection,
+        collection: VectorCollection,
         name: str,
         requests: Sequence[query_pb2.QueryRequest],
         patience: Patience,
@@ -139,14 +139,17 @@ class Querier:
         return query_pb2.QueryGroupsResponse(
             groups=messages,
             info=search_info(
-                How(head_points=ready.info.count), ready.info.space_id, ready.info.last_seq, None
+                plain_how(collection.index_kind, ready.info.count),
+                ready.info.space_id,
+                ready.info.last_seq,
+                None,
             ),
             timings=timings(watch.ms, ready.times, search_ms=searching.ms),
         )
 
     async def _ready(
         self,
-        collection: Collection,
+        collection: VectorCollection,
         request: query_pb2.QueryRequest,
         patience: Patience,
         modality: str | None = None,
@@ -163,7 +166,7 @@ class Querier:
 
     async def _ready_in_batch(
         self,
-        collection: Collection,
+        collection: VectorCollection,
         name: str,
         request: query_pb2.QueryRequest,
         i: int,
@@ -179,7 +182,7 @@ class Querier:
     async def _vectors_of(
         self,
         examples: Sequence[Example],
-        collection: Collection,
+        collection: VectorCollection,
         info: CollectionInfo,
         patience: Patience,
         use: CacheUse,
@@ -214,7 +217,7 @@ class Querier:
         return rows, times
 
     async def _search(
-        self, collection: Collection, queries: Sequence[PreparedQuery]
+        self, collection: VectorCollection, queries: Sequence[PreparedQuery]
     ) -> list[query_pb2.QueryResponse]:
         """Search queries that fetch alike."""
         searching = Stopwatch()

@@ -21,7 +21,7 @@ from nearlight.server.errors import InvalidInput, NotPossible, ServerError
 from nearlight.server.patience import Patience
 from nearlight.server.prompt_bank import PROMPTS
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import Collection, InvalidQuery, Null
+from nearlight.store import InvalidQuery, Null, VectorCollection
 from nearlight.v1 import maintenance_pb2, query_pb2, vector_pb2
 
 DEFAULT_LIMIT = 10
@@ -131,7 +131,7 @@ class RelevanceDesk:
         self._limits = limits
 
     async def judges(
-        self, requests: Sequence[query_pb2.QueryRequest], collection: Collection, patience: Patience
+        self, requests: Sequence[query_pb2.QueryRequest], collection: VectorCollection, patience: Patience
     ) -> list[Judge]:
         """The judges of many queries of one collection; one that fails has an `error`."""
         made = await asyncio.gather(
@@ -148,7 +148,7 @@ class RelevanceDesk:
         return judges
 
     async def judge(
-        self, request: query_pb2.QueryRequest, collection: Collection, patience: Patience
+        self, request: query_pb2.QueryRequest, collection: VectorCollection, patience: Patience
     ) -> Judge:
         """What to search for, and what becomes of it.
 
@@ -209,7 +209,7 @@ class RelevanceDesk:
         )
 
     async def _vector(
-        self, query: query_pb2.Query, collection: Collection, patience: Patience, use: CacheUse
+        self, query: query_pb2.Query, collection: VectorCollection, patience: Patience, use: CacheUse
     ) -> tuple[F32 | None, StageTimes]:
         """The query's vector (D,), None where its point does not exist, and how long it took."""
         if query.WhichOneof("query") == "id":
@@ -236,7 +236,7 @@ class RelevanceDesk:
                 vectors.append(outcome.vector)
         return np.stack(vectors)
 
-    def _null_for(self, request: query_pb2.QueryRequest, collection: Collection) -> Null | None:
+    def _null_for(self, request: query_pb2.QueryRequest, collection: VectorCollection) -> Null | None:
         """What judges the hits.
 
         Raises:

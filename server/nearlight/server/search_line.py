@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from nearlight.server.catalog import Catalog
 from nearlight.server.prepared_query import Fetch, Fetched, PreparedQuery, hits_of
-from nearlight.store import Collection, StoreError
+from nearlight.store import StoreError, VectorCollection
 
 MAX_TOGETHER = 64
 
@@ -39,7 +39,7 @@ class SearchLine:
         self._lines: dict[tuple[int, Fetch], _Line] = {}
         self._running: set[asyncio.Task[None]] = set()
 
-    async def search(self, collection: Collection, query: PreparedQuery) -> Fetched:
+    async def search(self, collection: VectorCollection, query: PreparedQuery) -> Fetched:
         """The hits of one query.
 
         Raises:
@@ -56,7 +56,7 @@ class SearchLine:
         self._lines[key].waiting.append(_Waiting(query, answer))
         return await answer
 
-    def _go_on(self, collection: Collection, key: tuple[int, Fetch]) -> None:
+    def _go_on(self, collection: VectorCollection, key: tuple[int, Fetch]) -> None:
         """Search for those in line, or close the line."""
         line = self._lines[key]
         some = [line.waiting.popleft() for _ in range(min(MAX_TOGETHER, len(line.waiting)))]
@@ -68,7 +68,9 @@ class SearchLine:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _serve(self, collection: Collection, key: tuple[int, Fetch], some: list[_Waiting]) -> None:
+    async def _serve(
+        self, collection: VectorCollection, key: tuple[int, Fetch], some: list[_Waiting]
+    ) -> None:
         try:
             await self._answer(collection, some)
         finally:
@@ -77,7 +79,7 @@ class SearchLine:
                     one.answer.set_exception(StoreError("the search ended without an answer"))
             self._go_on(collection, key)
 
-    async def _answer(self, collection: Collection, some: list[_Waiting]) -> None:
+    async def _answer(self, collection: VectorCollection, some: list[_Waiting]) -> None:
         if not some:
             return
         try:

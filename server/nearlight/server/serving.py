@@ -20,7 +20,7 @@ from nearlight.server.decode import DecodePool
 from nearlight.server.duplicate_desk import DuplicateDesk
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
-from nearlight.server.errors import AddressUnusable, DataFolderUnusable
+from nearlight.server.errors import AddressUnusable
 from nearlight.server.health import Health, Phase
 from nearlight.server.health_calls import add_health
 from nearlight.server.label_sets import LabelSetDesk
@@ -37,6 +37,7 @@ from nearlight.server.point_service import PointService
 from nearlight.server.querier import Querier
 from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.routes import Routes
+from nearlight.server.stores import open_store
 from nearlight.server.supervisor import Supervisor
 from nearlight.server.tracing import NoTracing, Tracing, open_tracing
 from nearlight.server.upgrade_desk import UpgradeDesk
@@ -44,7 +45,7 @@ from nearlight.server.upgrade_evaluation import UpgradeEvaluation
 from nearlight.server.upgraded_models import load_upgraded
 from nearlight.server.upgrader import Upgrader
 from nearlight.server.upserter import Upserter
-from nearlight.store import Store, StoreError
+from nearlight.store import Store, VectorStore
 from nearlight.v1 import (
     collection_pb2_grpc,
     embedding_pb2_grpc,
@@ -106,7 +107,7 @@ class Server:
         refuse_if_open(self._config)
         try:
             bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
-            store = await asyncio.to_thread(open_store, self._config.data_folder)
+            store = await asyncio.to_thread(open_store, self._config, self._store_answers)
             self._catalog = Catalog(store, self._models, self._config.store_threads, self._health.stage_died)
             self._pool = DecodePool(
                 self._config.engine.preparing_threads,
@@ -122,8 +123,8 @@ class Server:
             await server.start()
             self._grpc = server
             await asyncio.to_thread(self._load, bundles)
-            await load_upgraded(store, self._models, self._loader)
-            if self._upgrader:
+            if self._upgrader and isinstance(store, Store):
+                await load_upgraded(store, self._models, self._loader)
                 await self._upgrader.begin()
         except BaseException:
             await self._close(grace_s=0)
@@ -167,7 +168,8 @@ class Server:
         label_sets = LabelSetDesk(catalog, limits)
         embedding = EmbeddingService(models, embedder, prototypes, label_sets, limits, self._health)
         relevance = RelevanceDesk(catalog, embedder, limits)
-        self._watch_indexes(catalog.store, relevance)
+        if isinstance(catalog.store, Store):
+            self._watch_indexes(catalog.store, relevance)
         points = PointService(
             catalog, upserter, querier, relevance, limits, self._health, DuplicateDesk(catalog, limits)
         )
@@ -210,7 +212,13 @@ class Server:
         store.sampler.share = config.recall_share
         store.sampler.on_sample = observe.recall
 
-    def _show_metrics(self, store: Store) -> None:
+    def _store_answers(self, answers: bool) -> None:
+        if answers:
+            self._health.stage_recovered("store")
+        else:
+            self._health.stage_died("store")
+
+    def _show_metrics(self, store: VectorStore) -> None:
         """Open the metrics port.
 
         Raises:
@@ -251,15 +259,3 @@ class Server:
 def vector_cache(config: ServerConfig) -> VectorCache | None:
     """The cache, None where it is switched off."""
     return VectorCache(config.cache.max_bytes) if config.cache.max_bytes else None
-
-
-def open_store(folder: Path) -> Store:
-    """The store of a data folder.
-
-    Raises:
-        DataFolderUnusable: it cannot be read or written, is corrupt, or another process holds it.
-    """
-    try:
-        return Store.open(folder)
-    except StoreError as error:
-        raise DataFolderUnusable(str(error)) from error

@@ -17,7 +17,7 @@ from nearlight.server.convert.values import check_count, enum_name, fitting, ite
 from nearlight.server.errors import InvalidInput, ModelFailure, NotPossible, ServerError
 from nearlight.server.upgrade_evaluation import UpgradeEvaluation
 from nearlight.server.upgrader import Upgrader
-from nearlight.store import Counts, Target, Upgrade, UpgradeRefused
+from nearlight.store import Counts, Target, Upgrade, UpgradeRefused, Upgrades
 from nearlight.v1 import maintenance_pb2
 
 # Counting looks at every point; those who ask all the time get what was counted a little while ago.
@@ -42,8 +42,11 @@ class UpgradeDesk:
         self._upgrader = upgrader
         self._evaluation = evaluation
         self._limits = limits
-        self._upgrades = catalog.store.upgrades
         self._counted: dict[tuple[str, int], tuple[float, Counts]] = {}
+
+    @property
+    def _upgrades(self) -> Upgrades:
+        return self._catalog.embedded("an upgrade").upgrades
 
     async def start(self, request: maintenance_pb2.StartUpgradeRequest) -> maintenance_pb2.UpgradeInfo:
         """Begin an upgrade, or go on with it."""

@@ -51,7 +51,7 @@ class UpgradeEvaluation:
             ServerError: a text cannot be embedded.
             StoreError: no upgrade under way.
         """
-        upgrades = self._catalog.store.upgrades
+        upgrades = self._catalog.embedded("an upgrade").upgrades
         upgrade = upgrades.get(name)
         both = [self._catalog.models.of_space(one.space_id) for one in (upgrade.old, upgrade.new)]
         models = [model for model in both if model is not None and "text" in model.towers]
@@ -71,8 +71,8 @@ class UpgradeEvaluation:
 
     async def _calibrate(self, name: str) -> None:
         """Queries that ask for relevance must go on being answered."""
-        store = self._catalog.store
-        if not store.calibrations.get(self._catalog.collection(name)):
+        store = self._catalog.embedded("an upgrade")
+        if not store.calibrations.get(self._catalog.embedded_collection(name, "an upgrade")):
             return
         other = await self._catalog.run(lambda: store.upgrades.other(name))
         bank = await self._relevance.text_bank(other.info.space_id)

@@ -25,6 +25,7 @@ from nearlight.store import (
     StoreClosed,
     StoreError,
     Upgrade,
+    Upgrades,
     UpgradeNotFound,
     UpgradeRefused,
 )
@@ -97,6 +98,10 @@ class Upgrader:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def _upgrades(self) -> Upgrades:
+        return self._catalog.embedded("an upgrade").upgrades
+
     def wake(self, name: str) -> None:
         """Look at a collection's upgrade again from its first point: it was started, resumed, or switched."""
         task = self._tasks.pop(name, None)
@@ -135,7 +140,7 @@ class Upgrader:
         round_ = _Round()
         while True:
             try:
-                upgrade = self._catalog.store.upgrades.get(name)
+                upgrade = self._upgrades.get(name)
                 if upgrade.state not in ("running", "ready"):
                     return
                 if not await self._step(name, upgrade, round_):
@@ -177,13 +182,13 @@ class Upgrader:
         model = self._catalog.models.of_space(upgrade.new.space_id)
         waits = "" if model else f"waits for a model of space {upgrade.new.space_id[:16]} to be loaded"
         if upgrade.message != waits and upgrade.state == "running":
-            upgrades = self._catalog.store.upgrades
+            upgrades = self._upgrades
             await self._catalog.run(lambda: upgrades.set_state(name, upgrade.state, waits))
         return model
 
     async def _embed_some(self, name: str, upgrade: Upgrade, model: LoadedModel, after: int) -> int:
         """Embed a batch of what is kept; returns the seq up to which nothing is left to do."""
-        upgrades = self._catalog.store.upgrades
+        upgrades = self._upgrades
         rate = upgrade.max_points_per_second
         size = min(BATCH_POINTS, max(1, int(rate))) if rate else BATCH_POINTS
         batch = await self._catalog.run(lambda: upgrades.pending(name, after, size))
@@ -199,11 +204,11 @@ class Upgrader:
         return batch[-1].seq
 
     async def _end_if_done(self, name: str) -> None:
-        counts: Counts = await self._catalog.run(lambda: self._catalog.store.upgrades.counts(name))
+        counts: Counts = await self._catalog.run(lambda: self._upgrades.counts(name))
         if counts.wanted or counts.pending:
             return
         await self._evaluate(name)
-        await self._catalog.run(lambda: self._catalog.store.upgrades.set_state(name, "ready"))
+        await self._catalog.run(lambda: self._upgrades.set_state(name, "ready"))
         log.info("an upgrade is ready", collection=name, points=counts.total, failed=counts.failed)
 
     async def _rest(self, name: str) -> None:
@@ -216,9 +221,7 @@ class Upgrader:
     async def _fail(self, name: str, error: Exception) -> None:
         message = message_of(error) if isinstance(error, ServerError | StoreError) else "internal error"
         with suppress(StoreError):
-            await self._catalog.run(
-                lambda: self._catalog.store.upgrades.set_state(name, "failed", message[:1000])
-            )
+            await self._catalog.run(lambda: self._upgrades.set_state(name, "failed", message[:1000]))
 
 
 def input_of(original: bytes | str, field: str) -> Input:

@@ -16,7 +16,6 @@ from nearlight.server.errors import InvalidInput, ServerError, WrongSpace
 from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.store import (
-    Collection,
     CollectionInfo,
     Durability,
     OtherVector,
@@ -25,6 +24,7 @@ from nearlight.store import (
     SpaceChanged,
     Terms,
     Upserted,
+    VectorCollection,
 )
 from nearlight.v1 import point_pb2
 
@@ -33,7 +33,7 @@ from nearlight.v1 import point_pb2
 class ReadyBatch:
     """Points ready to be written, and those that failed on the way."""
 
-    collection: Collection
+    collection: VectorCollection
     terms: Terms
     durability: Durability | None
     points: list[Point]

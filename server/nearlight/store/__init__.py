@@ -10,6 +10,7 @@ from nearlight.store.durability import Durability as Durability
 from nearlight.store.errors import AliasNotFound as AliasNotFound
 from nearlight.store.errors import CollectionExists as CollectionExists
 from nearlight.store.errors import CollectionNotFound as CollectionNotFound
+from nearlight.store.errors import EngineFailed as EngineFailed
 from nearlight.store.errors import EngineUnavailable as EngineUnavailable
 from nearlight.store.errors import InvalidCollection as InvalidCollection
 from nearlight.store.errors import InvalidInput as InvalidInput
@@ -39,6 +40,7 @@ from nearlight.store.generations.recall import MeasuredRecall as MeasuredRecall
 from nearlight.store.generations.sampling import Sampled as Sampled
 from nearlight.store.generations.search import How as How
 from nearlight.store.generations.search import SearchParams as SearchParams
+from nearlight.store.generations.search import plain_how as plain_how
 from nearlight.store.generations.settings import IndexSettings as IndexSettings
 from nearlight.store.generations.settings import IndexStatus as IndexStatus
 from nearlight.store.grouping import HitGroup as HitGroup

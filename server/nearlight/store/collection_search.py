@@ -26,6 +26,8 @@ _TEXTS_NOTED = 8  # of one call, for tuning
 class CollectionSearch(CollectionReader):
     """The searches of a collection. Its methods block and any thread may call them."""
 
+    index_kind = "flat"
+
     def answer(
         self,
         queries: npt.ArrayLike,

@@ -26,6 +26,7 @@ StoreError
 ├── IndexFileBad            an index file is not what was written; never leaves the store: exact search serves
 ├── IndexBuildFailed        an index was not built; never leaves the store either
 ├── StoreFull               no room on the disk; nothing of the call was stored
+├── EngineFailed            the engine behind the store answered with an error that is nobody's fault here
 ├── EngineUnavailable       the engine behind the store does not answer
 ├── NotOnThisEngine         the embedded store can do it, the engine in use cannot
 └── StoreClosed
@@ -156,6 +157,10 @@ class IndexBuildFailed(StoreError):
 
 class StoreFull(StoreError):
     """The disk (or the database's page limit) is full; nothing of the call was stored."""
+
+
+class EngineFailed(StoreError):
+    """The engine behind the store answered with an error of its own."""
 
 
 class EngineUnavailable(StoreError):

@@ -28,7 +28,7 @@ from nearlight.store.exact import Scanner
 from nearlight.store.generations.keeping import IndexKeeper
 from nearlight.store.generations.publishing import FOLDER as INDEX_FOLDER
 from nearlight.store.generations.sampling import RecallSampler
-from nearlight.store.generations.settings import IndexSettings, store_settings
+from nearlight.store.generations.settings import CHOSEN, IndexSettings, store_settings
 from nearlight.store.label_sets import LabelSets
 from nearlight.store.loading import load_collections
 from nearlight.store.lock import FolderLock
@@ -44,8 +44,6 @@ from nearlight.store.upgrade_cleaning import clean_step
 from nearlight.store.upgrades import Upgrades
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
-
-_CHOSEN = IndexSettings()
 
 
 class Store:
@@ -143,7 +141,7 @@ class Store:
         space_id: str,
         dim: int,
         metadata: Mapping[str, Any] | None = None,
-        index: IndexSettings = _CHOSEN,
+        index: IndexSettings = CHOSEN,
         keeps_originals: bool = False,
         durability: Durability = "full",
     ) -> Collection:

@@ -1,8 +1,8 @@
 """What the services ask of a store, whatever keeps the vectors.
 
-`Store` (SQLite and FAISS, in this process) is one; `engines.EngineStore` puts Milvus or Qdrant behind the same
-protocol. What the methods promise is written at `Store` and `Collection`; in what an engine differs is said in
-`engines.differences`, and nowhere else.
+`Store` (SQLite and FAISS, in this process) is one; `EngineStore` puts Milvus or Qdrant behind the same
+protocol. What the methods promise is written at `Store` and `Collection`; in what an engine differs is said
+in `engines.differences`, and nowhere else.
 """
 
 from collections.abc import Collection as Ids
@@ -13,13 +13,18 @@ import numpy.typing as npt
 
 from nearlight.store.aliases import AliasChange
 from nearlight.store.calibrations import Nulls
+from nearlight.store.durability import Durability
 from nearlight.store.filters.conditions import Filter, Path
+from nearlight.store.generations.search import NO_PARAMS, SearchParams
+from nearlight.store.generations.settings import CHOSEN, IndexSettings
 from nearlight.store.grouping import HitGroup
 from nearlight.store.label_sets import LabelSets
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, Changed, CollectionInfo, Hit, PayloadKind, Point, PointId, Record
+from nearlight.store.searching import Answer
 from nearlight.store.selection import Selection
 from nearlight.store.snapshots import SnapshotInfo
+from nearlight.store.upserts import Terms, Upserted
 from nearlight.store.verifying import Verification
 
 
@@ -36,15 +41,37 @@ class Points(Protocol):
     def upsert(self, points: Sequence[Point], *, space_id: str | None = None) -> int:
         """Insert or replace points; returns the seq of the last one."""
 
-    def delete(self, points: Selection) -> int:
+    def upsert_on(
+        self,
+        terms: Terms,
+        points: Sequence[Point],
+        *,
+        space_id: str | None = None,
+        durability: Durability | None = None,
+    ) -> Upserted:
+        """Write those points that meet the terms."""
+
+    def delete(self, points: Selection, *, durability: Durability | None = None) -> int:
         """Delete points; returns how many there were."""
 
     def set_payload(
-        self, points: Selection, payload: Mapping[str, Any], *, path: Path = (), replace: bool = False
+        self,
+        points: Selection,
+        payload: Mapping[str, Any],
+        *,
+        path: Path = (),
+        replace: bool = False,
+        durability: Durability | None = None,
     ) -> Changed:
         """Set keys of payloads."""
 
-    def delete_payload(self, points: Selection, paths: Sequence[Path] | None = None) -> Changed:
+    def delete_payload(
+        self,
+        points: Selection,
+        paths: Sequence[Path] | None = None,
+        *,
+        durability: Durability | None = None,
+    ) -> Changed:
         """Remove keys of payloads, or all of them."""
 
     def get(self, ids: Sequence[PointId], *, with_vectors: bool = False) -> list[Record]:
@@ -75,23 +102,14 @@ class Points(Protocol):
 class Queries(Protocol):
     """Searches of a collection."""
 
-    def search(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        with_payload: bool = True,
-        with_vectors: bool = False,
-        space_id: str | None = None,
-    ) -> list[list[Hit]]:
-        """The nearest points of each query."""
+    @property
+    def index_kind(self) -> str:
+        """What answers searches by best score and by groups: "flat" finds all, everything else nearly all."""
 
-    def search_matching(
+    def answer(
         self,
         queries: npt.ArrayLike,
-        filter: Filter,
+        filter: Filter | None = None,
         *,
         limit: int,
         offset: int = 0,
@@ -99,8 +117,10 @@ class Queries(Protocol):
         with_payload: bool = True,
         with_vectors: bool = False,
         space_id: str | None = None,
-    ) -> tuple[list[list[Hit]], int]:
-        """The nearest of the points that pass, and how many pass."""
+        params: SearchParams = NO_PARAMS,
+        modality: str = "vector",
+    ) -> Answer:
+        """The nearest points of each query, of those that pass, and how they were found."""
 
     def search_best_score(
         self,
@@ -135,6 +155,15 @@ class Queries(Protocol):
 
 class VectorCollection(Points, Queries, Protocol):
     """A collection, whatever keeps it."""
+
+    def update(
+        self,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        durability: Durability | None = None,
+        index: IndexSettings | None = None,
+    ) -> None:
+        """Change what the collection was made with; what is None stays."""
 
     def create_payload_index(self, path: Path, kind: PayloadKind) -> None:
         """Make filters on a payload key fast."""
@@ -191,7 +220,15 @@ class VectorStore(Protocol):
         """Copies of collections."""
 
     def create_collection(
-        self, name: str, *, space_id: str, dim: int, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space_id: str,
+        dim: int,
+        metadata: Mapping[str, Any] | None = None,
+        index: IndexSettings = CHOSEN,
+        keeps_originals: bool = False,
+        durability: Durability = "full",
     ) -> VectorCollection:
         """Make an empty collection, bound to one space for good."""
 

@@ -1,4 +1,4 @@
-"""One suite over the embedded store, Milvus (Lite) and Qdrant (local): same data, same questions, same answers.
+"""One suite over the embedded store, Milvus (Lite) and Qdrant (local): same data and questions, same answers.
 
 Whatever a test leaves open for an engine is a row of `differences`.
 """
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from nearlight.store import (
+    AliasChange,
     AliasNotFound,
     CollectionExists,
     CollectionNotFound,
@@ -24,11 +25,13 @@ from nearlight.store import (
     Point,
     PointId,
     SetAlias,
+    StoreError,
     VectorCollection,
     VectorStore,
     WrongSpace,
 )
 from nearlight.store.filters import conditions as c
+from tests.store.engines.asking import found, matching
 from tests.store.filters import oracle
 
 DIM = 8
@@ -159,7 +162,7 @@ def same_hits(hits: Any, wanted: list[tuple[PointId, float]]) -> None:
 @pytest.mark.parametrize("filter", FILTERS, ids=range(len(FILTERS)))
 def test_a_filter_passes_the_same_points(filtered: VectorCollection, filter: Filter) -> None:
     among, query = passing(filter), vectors(1, seed=5)[0]
-    [hits], n = filtered.search_matching(query[None], filter, limit=N)
+    [hits], n = matching(filtered, query[None], filter, limit=N)
     assert n == len(among) == filtered.count(filter)
     same_hits(hits, nearest(query, among))
 
@@ -172,8 +175,8 @@ def filtered(filled: VectorCollection) -> VectorCollection:
 
 def test_hits_carry_what_was_asked_for(filled: VectorCollection) -> None:
     queries = vectors(3, seed=1)
-    plain = filled.search(queries, limit=5, offset=2)
-    full = filled.search(queries * 9, limit=5, offset=2, with_payload=False, with_vectors=True)
+    plain = found(filled, queries, limit=5, offset=2)
+    full = found(filled, queries * 9, limit=5, offset=2, with_payload=False, with_vectors=True)
     for query, hits, others in zip(queries, plain, full, strict=True):
         same_hits(hits, nearest(query, list(range(N)))[2:7])
         assert [hit.id for hit in others] == [hit.id for hit in hits]
@@ -189,9 +192,9 @@ def test_a_threshold_cuts_before_the_offset(filled: VectorCollection) -> None:
     query = vectors(1, seed=2)[0]
     wanted = [one for one in nearest(query, list(range(N))) if one[1] >= 0.4]
     assert 3 < len(wanted) < N
-    same_hits(filled.search(query[None], limit=N, offset=2, score_threshold=0.4)[0], wanted[2:])
-    assert filled.search(query[None], limit=N, offset=len(wanted), score_threshold=0.4) == [[]]
-    assert filled.search(query[None], limit=3, score_threshold=1.5) == [[]]
+    same_hits(found(filled, query[None], limit=N, offset=2, score_threshold=0.4)[0], wanted[2:])
+    assert found(filled, query[None], limit=N, offset=len(wanted), score_threshold=0.4) == [[]]
+    assert found(filled, query[None], limit=3, score_threshold=1.5) == [[]]
 
 
 def test_best_score_puts_what_is_nearer_to_a_negative_behind(filled: VectorCollection) -> None:
@@ -266,13 +269,13 @@ def test_writes_replace_and_deletes_count(empty: VectorCollection) -> None:
     second = empty.upsert([Point("a", a * 5, {"v": 3})])
     assert second > first
     assert empty.get(["a"])[0].seq == second <= empty.info.last_seq
-    assert empty.search(a[None], limit=1)[0][0].score == pytest.approx(1)
+    assert found(empty, a[None], limit=1)[0][0].score == pytest.approx(1)
     assert empty.delete(["1", "a", "a", "nobody"]) == 1
     assert [record.id for record in empty.scroll()[0]] == [1]
     assert empty.delete(on(c.Integer(2), "v")) == 0
     assert empty.delete(on(c.Integer(1), "v")) == 1
     assert empty.count() == 0
-    assert empty.search(a[None], limit=3) == [[]]
+    assert found(empty, a[None], limit=3) == [[]]
     assert empty.upsert([]) >= second
 
 
@@ -319,11 +322,11 @@ def test_a_bad_point_stores_nothing(filled: VectorCollection, point: Point, wher
 def test_bad_questions_are_refused_alike(filled: VectorCollection) -> None:
     ones = np.ones((1, DIM))
     for ask in (
-        lambda: filled.search(ones, limit=0),
-        lambda: filled.search(ones, limit=1, offset=-1),
-        lambda: filled.search(np.ones((1, DIM + 1)), limit=1),
-        lambda: filled.search(ones * np.inf, limit=1),
-        lambda: filled.search(ones, limit=1, score_threshold=float("nan")),
+        lambda: found(filled, ones, limit=0),
+        lambda: found(filled, ones, limit=1, offset=-1),
+        lambda: found(filled, np.ones((1, DIM + 1)), limit=1),
+        lambda: found(filled, ones * np.inf, limit=1),
+        lambda: found(filled, ones, limit=1, score_threshold=float("nan")),
         lambda: filled.count(on(c.Range(gt=float("nan")))),
         lambda: filled.scroll(limit=0),
         lambda: filled.search_groups(ones[0], (), n_groups=1),
@@ -335,7 +338,7 @@ def test_bad_questions_are_refused_alike(filled: VectorCollection) -> None:
     with pytest.raises(InvalidPoint):
         filled.get([""])
     with pytest.raises(WrongSpace):
-        filled.search(ones, limit=1, space_id="other")
+        found(filled, ones, limit=1, space_id="other")
     with pytest.raises(WrongSpace):
         filled.upsert([POINTS[0]], space_id="other")
 
@@ -350,9 +353,9 @@ def test_the_life_of_a_collection(store: VectorStore) -> None:
     assert one in [other.name for other in store.collections()]
     with pytest.raises(CollectionExists):
         store.create_collection(one, space_id="s", dim=3)
-    for bad in ({"name": ".x"}, {"dim": 0}, {"space_id": ""}):
+    for bad, space_id, dim in ((".x", "s", 3), (name(), "s", 0), (name(), "", 3)):
         with pytest.raises(InvalidCollection):
-            store.create_collection(**{"name": name(), "space_id": "s", "dim": 3, **bad})
+            store.create_collection(bad, space_id=space_id, dim=dim)
     store.update_aliases([SetAlias(alias, one)])
     with pytest.raises(CollectionNotFound, match="alias"):
         store.delete_collection(alias)
@@ -376,12 +379,13 @@ def test_aliases(store: VectorStore, filled: VectorCollection, empty: VectorColl
     assert {first: b}.items() <= store.aliases().items()
     assert second not in store.aliases()
     assert store.collection(first).count() == 0
-    for changes, error in (
+    refused: list[tuple[list[AliasChange], type[StoreError]]] = [
         ([SetAlias(second, a), DeleteAlias("nobody")], AliasNotFound),
         ([SetAlias(second, a), SetAlias("other", "nobody")], CollectionNotFound),
         ([SetAlias(second, a), SetAlias(b, a)], CollectionExists),
         ([SetAlias(second, a), SetAlias("..", a)], InvalidCollection),
-    ):
+    ]
+    for changes, error in refused:
         with pytest.raises(error):
             store.update_aliases(changes)
         assert second not in store.aliases()

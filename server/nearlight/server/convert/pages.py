@@ -8,7 +8,7 @@ from nearlight.server.convert.filters import wanted_filter
 from nearlight.server.convert.points import Wanted, path_of, wanted_parts
 from nearlight.server.convert.values import dtype_of, page_size_of
 from nearlight.server.errors import InvalidInput
-from nearlight.store import Collection, Filter, Order, OrderedPlace, PointId, Record
+from nearlight.store import Filter, Order, OrderedPlace, PointId, Record, VectorCollection
 from nearlight.v1 import point_pb2
 
 MAX_SCROLL = 10_000
@@ -47,7 +47,7 @@ def page_wish(request: point_pb2.ScrollRequest) -> PageWish:
     )
 
 
-def page_of(collection: Collection, wish: PageWish) -> tuple[list[Record], bool]:
+def page_of(collection: VectorCollection, wish: PageWish) -> tuple[list[Record], bool]:
     """The points of a page, and whether there are more."""
     following: Place | None
     if wish.order is None:

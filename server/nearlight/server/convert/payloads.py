@@ -8,10 +8,10 @@ from nearlight.server.convert.points import key_path, payload_of
 from nearlight.server.convert.terms import durability_of
 from nearlight.server.convert.values import check_count, point_id_of
 from nearlight.server.errors import InvalidInput
-from nearlight.store import Changed, Collection, Filter, PointId
+from nearlight.store import Changed, Filter, PointId, VectorCollection
 from nearlight.v1 import point_pb2
 
-ChangeOf = Callable[[Collection], Changed]
+ChangeOf = Callable[[VectorCollection], Changed]
 """A checked change, to be made to a collection."""
 
 

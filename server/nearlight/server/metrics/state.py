@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from nearlight.server.call import LANES
 from nearlight.server.health import Health, Phase
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store import Store, StoreError
+from nearlight.store import StoreError, VectorStore
 
 
 class State(Collector):
@@ -24,7 +24,7 @@ class State(Collector):
         data_folder: where the store's files are.
     """
 
-    def __init__(self, models: Models, health: Health, store: Store, data_folder: Path) -> None:
+    def __init__(self, models: Models, health: Health, store: VectorStore, data_folder: Path) -> None:
         self._models = models
         self._health = health
         self._store = store

@@ -6,7 +6,7 @@ long prefixes) and are judged one by one.
 """
 
 from dataclasses import dataclass
-from math import cos, degrees, isinf, radians, sin, sqrt
+from math import isinf
 
 from nearlight.store.engines.expressions import (
     EVERYTHING,
@@ -14,6 +14,7 @@ from nearlight.store.engines.expressions import (
     Comparison,
     Expression,
     Number,
+    Pair,
     all_of,
     any_of,
     any_token,
@@ -23,6 +24,7 @@ from nearlight.store.engines.expressions import (
     no_token,
 )
 from nearlight.store.engines.facets import PREFIX_LENGTHS, Kind, as_double, has, least, most, token
+from nearlight.store.engines.places import ranges_inside, ranges_of_box, within_ranges
 from nearlight.store.filters.conditions import (
     AnyInteger,
     AnyKeyword,
@@ -34,7 +36,6 @@ from nearlight.store.filters.conditions import (
     Field,
     Filter,
     GeoBox,
-    GeoPoint,
     GeoRadius,
     HasId,
     Integer,
@@ -49,12 +50,7 @@ from nearlight.store.filters.conditions import (
     ValueTest,
 )
 from nearlight.store.filters.instants import instant_us
-from nearlight.store.filters.sphere import (
-    EARTH_RADIUS_M,
-    Candidates,
-    candidates_of_radius,
-    distance_m,
-)
+from nearlight.store.filters.sphere import candidates_of_radius
 
 _EXACT_BELOW = 2**53  # integers from there on may lie between doubles
 
@@ -115,10 +111,6 @@ def _exact(expression: Expression) -> Bounds:
     return Bounds(expression, expression)
 
 
-Pair = tuple[Expression, Expression]
-"""Lower and upper."""
-
-
 def _of_test(path: Path, test: ValueTest) -> Pair:
     match test:
         case Keyword(text):
@@ -149,11 +141,11 @@ def _of_test(path: Path, test: ValueTest) -> Pair:
             moments = [None if text is None else instant_us(text) for text in (gt, gte, lt, lte)]
             return _of_range(path, "moment", (moments[0], moments[1], moments[2], moments[3]))
         case GeoBox():
-            return _of_places(path, _ranges_of(test))
+            return within_ranges(path, ranges_of_box(test))
         case GeoRadius():
-            _, upper = _of_places(path, candidates_of_radius(test))
-            inside = _inside(test)
-            return NOTHING if inside is None else _of_places(path, inside)[0], upper
+            _, upper = within_ranges(path, candidates_of_radius(test))
+            inside = ranges_inside(test)
+            return NOTHING if inside is None else within_ranges(path, inside)[0], upper
 
 
 def _same(expression: Expression) -> Pair:
@@ -185,10 +177,12 @@ def _of_range(path: Path, kind: Kind, bounds: _Four) -> Pair:
     gt, gte, lt, lte = bounds
     is_there = any_token(has(path, kind))
     pairs: dict[str, list[Pair]] = {"above": [], "below": [], "least above": [], "most below": []}
-    for comparison, bound in ((">", gt), (">=", gte)):
+    lows: tuple[tuple[Comparison, float | None], ...] = ((">", gt), (">=", gte))
+    highs: tuple[tuple[Comparison, float | None], ...] = (("<", lt), ("<=", lte))
+    for comparison, bound in lows:
         pairs["above"].append(_compared(path, kind, most(path, kind), comparison, bound))
         pairs["least above"].append(_compared(path, kind, least(path, kind), comparison, bound))
-    for comparison, bound in (("<", lt), ("<=", lte)):
+    for comparison, bound in highs:
         pairs["below"].append(_compared(path, kind, least(path, kind), comparison, bound))
         pairs["most below"].append(_compared(path, kind, most(path, kind), comparison, bound))
     lower = {name: all_of(one[0] for one in some) for name, some in pairs.items()}
@@ -230,54 +224,3 @@ def _within(test: ValuesCount, n: int) -> bool:
         and (bounds.lt is None or n < bounds.lt)
         and (bounds.lte is None or n <= bounds.lte)
     )
-
-
-def _of_places(path: Path, ranges: Candidates) -> Pair:
-    """A place in ranges of latitude and longitude; sure where there is only one."""
-    south, north = ranges.lat
-    lat = [
-        Number(most(path, "lat"), has(path, "lat"), ">=", south),
-        Number(least(path, "lat"), has(path, "lat"), "<=", north),
-    ]
-    lon = [
-        all_of(
-            (
-                Number(most(path, "lon"), has(path, "lon"), ">=", west),
-                Number(least(path, "lon"), has(path, "lon"), "<=", east),
-            )
-        )
-        for west, east in ranges.lon
-    ]
-    upper = all_of((*lat, any_of(lon) if lon else EVERYTHING))
-    return all_of((upper, no_token(token(path, "places")))), upper
-
-
-def _ranges_of(box: GeoBox) -> Candidates:
-    west, east = box.top_left.lon, box.bottom_right.lon
-    lat = (float(box.bottom_right.lat), float(box.top_left.lat))
-    if west <= east:
-        return Candidates(lat, ((float(west), float(east)),))
-    return Candidates(lat, ((float(west), 180.0), (-180.0, float(east))))
-
-
-def _inside(circle: GeoRadius) -> Candidates | None:
-    """A box inside a circle; None where it would touch a pole or the 180th meridian.
-
-    On a sphere the farthest point of a box less than 90 degrees to either side is a corner.
-    """
-    center = circle.center
-    high = circle.radius_m / EARTH_RADIUS_M / sqrt(2)
-    north, south = center.lat + degrees(high), center.lat - degrees(high)
-    if north >= 89 or south <= -89:
-        return None
-    nearest_equator = 0.0 if south <= 0 <= north else min(abs(south), abs(north))
-    left = sin(high / sqrt(2)) ** 2 - sin(high / 2) ** 2  # what the latitude leaves to the longitude
-    share = left / (cos(radians(center.lat)) * cos(radians(nearest_equator)))
-    if not 0 < share < 0.5:
-        return None
-    wide_deg = degrees(2 * share**0.5) * 0.999
-    west, east = center.lon - wide_deg, center.lon + wide_deg
-    corners = [GeoPoint(lat, east) for lat in (south, north)]
-    if west <= -180 or east >= 180 or max(distance_m(center, corner) for corner in corners) > circle.radius_m:
-        return None
-    return Candidates((south, north), ((west, east),))

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Collection as Ids
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nearlight.store.durability import Durability
 from nearlight.store.engines.engine import Parts, Row
 from nearlight.store.engines.expressions import NOTHING, Expression
 from nearlight.store.engines.points import EnginePoints
@@ -14,9 +18,12 @@ from nearlight.store.engines.resolving import resolved
 from nearlight.store.errors import InvalidQuery, NotOnThisEngine
 from nearlight.store.filters.checks import check_path
 from nearlight.store.filters.conditions import Filter, HasId, IsEmpty, Path
+from nearlight.store.generations.search import NO_PARAMS, SearchParams, plain_how
+from nearlight.store.generations.settings import IndexSettings
 from nearlight.store.grouping import HitGroup, grouped
 from nearlight.store.points import F32, Hit, PayloadKind, PointId
 from nearlight.store.queries import check_number, checked_span, query_vectors
+from nearlight.store.searching import Answer
 from nearlight.store.verifying import Verification
 
 _FIRST_CANDIDATES = 64
@@ -29,27 +36,15 @@ class EngineCollection(EnginePoints):
     What the methods take, give and raise is said at `Collection`.
     """
 
-    def search(
-        self,
-        queries: npt.ArrayLike,
-        *,
-        limit: int,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        with_payload: bool = True,
-        with_vectors: bool = False,
-        space_id: str | None = None,
-    ) -> list[list[Hit]]:
-        """The nearest points of each query."""
-        checked_span(limit, offset, score_threshold)
-        vectors = self._queries(queries, space_id)
-        where, parts = resolved(self._engine, self._name, None), Parts(with_payload, with_vectors)
-        return self._nearest(vectors, where, limit, offset, score_threshold, parts)
+    @property
+    def index_kind(self) -> str:
+        """Of the engine."""
+        return self._engine.index_kind
 
-    def search_matching(
+    def answer(
         self,
         queries: npt.ArrayLike,
-        filter: Filter,
+        filter: Filter | None = None,
         *,
         limit: int,
         offset: int = 0,
@@ -57,13 +52,23 @@ class EngineCollection(EnginePoints):
         with_payload: bool = True,
         with_vectors: bool = False,
         space_id: str | None = None,
-    ) -> tuple[list[list[Hit]], int]:
-        """The nearest of the points that pass a filter, and how many pass."""
+        params: SearchParams = NO_PARAMS,
+        modality: str = "vector",
+    ) -> Answer:
+        """The nearest points of each query, of those that pass a filter.
+
+        Raises:
+            NotOnThisEngine: it is asked how hard to search, and the engine does not compare all points.
+        """
         checked_span(limit, offset, score_threshold)
+        params.check()
+        if params != NO_PARAMS and self._engine.index_kind != "flat":
+            raise self._refused("how hard to search", "its own settings decide")
         vectors = self._queries(queries, space_id)
         where, parts = resolved(self._engine, self._name, filter), Parts(with_payload, with_vectors)
         hits = self._nearest(vectors, where, limit, offset, score_threshold, parts)
-        return hits, self._count(where)
+        n_matching = self.n_points if filter is None else self._count(where)
+        return Answer(hits, n_matching, plain_how(self.index_kind, n_matching), self._clock.now())
 
     def search_best_score(
         self,
@@ -94,18 +99,17 @@ class EngineCollection(EnginePoints):
             found = self._search(wanted, where, n_seen, 0, Parts(with_payload, True))
             is_all = min(map(len, found)) < n_seen
             surely_from = -2.0 if is_all else max(hits[-1].score for hits in found)
-            hits = _best_first({hit.id: hit for some in found for hit in some}, wanted, unwanted)
-            best = hits[: _n_before(hits, surely_from)]
+            ranked = _best_first({hit.id: hit for some in found for hit in some}, wanted, unwanted)
+            best = ranked[: _n_before(ranked, surely_from)]
             if is_all or len(best) >= n_best:
                 break
             if n_seen == self._engine.limits.hits:
                 raise self._beyond("best_score", n_matching)
             n_seen *= _WIDEN
-        best = [hit for _, hit in best]
+        chosen = [hit if with_vectors else replace(hit, vector=None) for _, hit in best]
         if score_threshold is not None:
-            best = [hit for hit in best if hit.score >= np.float32(score_threshold)]
-        best = best[offset:n_best]
-        return (best if with_vectors else [_without_vector(hit) for hit in best]), n_matching
+            chosen = [hit for hit in chosen if hit.score >= np.float32(score_threshold)]
+        return chosen[offset:n_best], n_matching
 
     def search_groups(
         self,
@@ -138,6 +142,22 @@ class EngineCollection(EnginePoints):
             return hits
 
         return grouped(best, among, path, n_groups, group_size)
+
+    def update(
+        self,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        durability: Durability | None = None,
+        index: IndexSettings | None = None,
+    ) -> None:
+        """Refused, unless nothing is to be changed.
+
+        Raises:
+            NotOnThisEngine: something is.
+        """
+        self._check_here()
+        if (metadata, durability, index) != (None, None, None):
+            raise self._refused("UpdateCollection", "what it was made with stays")
 
     def create_payload_index(self, path: Path, kind: PayloadKind) -> None:
         """Refused: the engine indexes what it filters by, for every key.
@@ -214,10 +234,6 @@ def _hit(row: Row, score: float, with_payload: bool) -> Hit:
     return Hit(row.id, min(1.0, max(-1.0, score)), payload, row.vector, row.seq)
 
 
-def _without_vector(hit: Hit) -> Hit:
-    return Hit(hit.id, hit.score, hit.payload, None, hit.seq)
-
-
 def _best_first(hits: dict[PointId, Hit], positive: F32, negative: F32) -> list[tuple[bool, Hit]]:
     """Each with its best positive score, and whether it is behind: nearer to a negative vector."""
     if not hits:
@@ -228,7 +244,7 @@ def _best_first(hits: dict[PointId, Hit], positive: F32, negative: F32) -> list[
     if len(negative):
         behind = (vectors @ negative.T).max(axis=1) > scores
     placed = [
-        (bool(is_behind), Hit(hit.id, float(score), hit.payload, hit.vector, hit.seq))
+        (bool(is_behind), replace(hit, score=float(score)))
         for is_behind, score, hit in zip(behind, scores, hits.values(), strict=True)
     ]
     return sorted(placed, key=lambda one: (one[0], -one[1].score, one[1].seq))

@@ -43,8 +43,8 @@ DIFFERENCES = (
     Difference(
         "filters",
         "any number of points",
-        "geo radius (its rim), prefixes (past 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48 or 64 characters) and lists "
-        "that straddle a range: at most 10,000 points may be left for the server to judge; "
+        "the rim of a geo radius, prefixes of other than 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48 or 64 "
+        "characters, lists that straddle a range: at most 10,000 points may be left for the server to judge; "
         "`min_should`: at most 4,000 conditions written out",
         "as Milvus; any `min_should`",
     ),

@@ -138,7 +138,7 @@ class Engine(Protocol):
         """The points of these ids that exist, in any order."""
 
     def page(self, name: str, where: Expression, page: Page, parts: Parts) -> list[Row]:
-        """The first points behind an id, in the engine's order, among those for which the expression holds."""
+        """The first points behind an id, in the engine's order, of those for which it holds."""
 
     def count(self, name: str, where: Expression) -> int:
         """How many points there are for which it holds."""

@@ -83,6 +83,9 @@ class AtLeast:
 
 Expression: TypeAlias = AnyToken | NoToken | Number | IdIn | IdNotIn | AllOf | AnyOf | AtLeast
 
+Pair: TypeAlias = tuple[Expression, Expression]
+"""Lower and upper bound of a condition, see `bounds`."""
+
 EVERYTHING = AllOf(())
 NOTHING = AnyOf(())
 

@@ -1,21 +1,25 @@
 """Milvus as the engine: a cluster, one machine, or Milvus Lite in a file."""
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient, MilvusException
-from pymilvus.exceptions import ErrorCode
+from pymilvus import MilvusClient
 
 from nearlight.store.aliases import AliasChange, DeleteAlias
 from nearlight.store.engines.answering import asked
 from nearlight.store.engines.engine import Definition, Limits, NewRow, Page, Parts, Row
 from nearlight.store.engines.expressions import EVERYTHING, Expression
+from nearlight.store.engines.milvus_calls import (
+    MAX_PAYLOAD_BYTES,
+    MAX_TOKENS,
+    NotLoaded,
+    calling,
+    schema_of,
+)
 from nearlight.store.engines.milvus_filters import milvus_filter
 from nearlight.store.engines.milvus_names import (
-    MAX_KEY_CHARS,
     id_of_key,
     milvus_key,
     milvus_name,
@@ -24,24 +28,17 @@ from nearlight.store.engines.milvus_names import (
 from nearlight.store.errors import (
     CollectionExists,
     CollectionNotFound,
-    EngineUnavailable,
     InvalidCollection,
     StoreError,
 )
 from nearlight.store.points import F32, PointId
 
-T = TypeVar("T")
 _PROPERTY = "nearlight"
-_MAX_PAYLOAD_BYTES = 65_535  # of a VARCHAR
-_MAX_TOKENS = 4096  # of an ARRAY
 _MAX_HITS = 16_384
 _MAX_DIM = 32_768
 _ROWS = 256
-_UNREACHABLE_WORDS = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "Retry timeout", "Fail connecting", "not ready")
 # As pymilvus' own iterator asks: the rows with the smallest keys, in their order.
-_BY_KEY = {"iterator": "True", "reduce_stop_for_best": "True"}
-
-logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs with a traceback what it raises
+_BY_KEY: dict[str, Any] = {"iterator": "True", "reduce_stop_for_best": "True"}
 
 
 class Milvus:
@@ -60,7 +57,7 @@ class Milvus:
     """
 
     name = "milvus"
-    limits = Limits(_MAX_HITS, _MAX_PAYLOAD_BYTES, _MAX_TOKENS, _ROWS)
+    limits = Limits(_MAX_HITS, MAX_PAYLOAD_BYTES, MAX_TOKENS, _ROWS)
 
     def __init__(
         self,
@@ -73,13 +70,13 @@ class Milvus:
         timeout_s: float = 10.0,
     ) -> None:
         self.index_kind = index_type.lower()
-        self._is_lite = uri.endswith(".db")
         self._prefix = prefix
         self._index_type = index_type
         self._timeout_s = timeout_s
-        self._client: MilvusClient = _calling(
+        self._client: MilvusClient = calling(
             lambda: MilvusClient(uri, token=token, db_name=database, timeout=timeout_s), uri
         )
+        self._is_lite = str(self._ask(self._client.get_server_version)).startswith("milvus_lite")
 
     def definitions(self) -> list[Definition]:
         """Of the collections with our prefix and our property."""
@@ -126,7 +123,7 @@ class Milvus:
             self._ask(
                 self._client.create_collection,
                 coded,
-                schema=_schema(definition.dim),
+                schema=schema_of(definition.dim),
                 index_params=indexes,
                 properties={_PROPERTY: json.dumps(definition.as_dict())},
                 consistency_level="Strong",
@@ -235,19 +232,15 @@ class Milvus:
 
     def _ask(self, work: Callable[..., Any], *given: Any, tries: int = 3, **named: Any) -> Any:
         what = str(given[0]) if given else ""
-        return asked(lambda: _calling(lambda: work(*given, timeout=self._timeout_s, **named), what), tries)
 
+        def once() -> Any:
+            try:
+                return calling(lambda: work(*given, timeout=self._timeout_s, **named), what)
+            except NotLoaded:  # Milvus was begun anew, or somebody released it
+                calling(lambda: self._client.load_collection(what, timeout=self._timeout_s), what)
+                raise
 
-def _schema(dim: int) -> Any:
-    schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-    schema.add_field("key", DataType.VARCHAR, is_primary=True, max_length=MAX_KEY_CHARS)
-    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
-    schema.add_field("payload", DataType.VARCHAR, max_length=_MAX_PAYLOAD_BYTES)
-    schema.add_field("seq", DataType.INT64)
-    texts = {"element_type": DataType.VARCHAR, "max_capacity": _MAX_TOKENS, "max_length": 16}
-    schema.add_field("tokens", DataType.ARRAY, **texts)
-    schema.add_field("numbers", DataType.JSON)
-    return schema
+        return asked(once, tries)
 
 
 def _fields(parts: Parts) -> list[str]:
@@ -257,18 +250,3 @@ def _fields(parts: Parts) -> list[str]:
 def _row(key: str, found: Any, parts: Parts) -> Row:
     vector = np.array(found["vector"], np.float32) if parts.vector else None
     return Row(id_of_key(key), found["payload"] if parts.payload else "", int(found["seq"]), vector)
-
-
-def _calling(work: Callable[[], T], what: str) -> T:
-    """Does work; what Milvus raises becomes an error of the store's tree."""
-    try:
-        return work()
-    except MilvusException as error:
-        message = str(error.message or error)
-        if error.code == ErrorCode.COLLECTION_NOT_FOUND:
-            raise CollectionNotFound(f"milvus has no collection {what!r}: {message}") from error
-        if error.code == ErrorCode.RATE_LIMIT or any(word in message for word in _UNREACHABLE_WORDS):
-            raise EngineUnavailable(f"milvus does not answer: {message[:200]}") from error
-        raise StoreError(f"milvus failed: {message[:500]}") from error
-    except (ConnectionError, TimeoutError) as error:
-        raise EngineUnavailable(f"milvus does not answer: {error}") from error

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
+from nearlight.store.durability import Durability
 from nearlight.store.engines.clock import Clock
 from nearlight.store.engines.engine import Definition, Engine, NewRow, Page, Parts, Row
 from nearlight.store.engines.expressions import NOTHING, Expression
@@ -27,6 +28,7 @@ from nearlight.store.payloads import Change, emptying, removing, setting
 from nearlight.store.points import Changed, CollectionInfo, Point, PointId, Record
 from nearlight.store.queries import check_number
 from nearlight.store.selection import Selection
+from nearlight.store.upserts import ANY, Terms, Upserted
 from nearlight.store.validation import payload_text, prepare
 
 T = TypeVar("T")
@@ -84,10 +86,27 @@ class EnginePoints:
 
     def upsert(self, points: Sequence[Point], *, space_id: str | None = None) -> int:
         """Insert points, or replace those with the same ids."""
+        return self.upsert_on(ANY, points, space_id=space_id).seq
+
+    def upsert_on(
+        self,
+        terms: Terms,
+        points: Sequence[Point],
+        *,
+        space_id: str | None = None,
+        durability: Durability | None = None,
+    ) -> Upserted:
+        """Insert points, or replace those with the same ids; a write is as durable as the engine makes it.
+
+        Raises:
+            NotOnThisEngine: there are terms.
+        """
         self._check_here()
         self._check_space(space_id)
+        if terms != ANY:
+            raise NotOnThisEngine(f"terms of an upsert: {self._engine.name} cannot look before it writes")
         if not points:
-            return self._clock.now()
+            return Upserted(self._clock.now())
         batch = prepare(points, self.definition.dim)
         seqs = self._clock.take(len(batch.keys))
         rows = [
@@ -98,9 +117,9 @@ class EnginePoints:
         ]
         with self._writing:
             self._write(rows)
-        return seqs[-1]
+        return Upserted(seqs[-1])
 
-    def delete(self, points: Selection) -> int:
+    def delete(self, points: Selection, *, durability: Durability | None = None) -> int:
         """Delete points by id or by filter; returns how many there were."""
         self._check_here()
         n = 0
@@ -111,7 +130,13 @@ class EnginePoints:
         return n
 
     def set_payload(
-        self, points: Selection, payload: Mapping[str, Any], *, path: Path = (), replace: bool = False
+        self,
+        points: Selection,
+        payload: Mapping[str, Any],
+        *,
+        path: Path = (),
+        replace: bool = False,
+        durability: Durability | None = None,
     ) -> Changed:
         """Set keys of the payload of points."""
         payload_text(payload)
@@ -119,7 +144,13 @@ class EnginePoints:
             check_path(path, "key")
         return self._change(points, setting(payload, path, replace))
 
-    def delete_payload(self, points: Selection, paths: Sequence[Path] | None = None) -> Changed:
+    def delete_payload(
+        self,
+        points: Selection,
+        paths: Sequence[Path] | None = None,
+        *,
+        durability: Durability | None = None,
+    ) -> Changed:
         """Remove keys from the payload of points, all of it by default."""
         for i, path in enumerate(paths or ()):
             check_path(path, f"keys[{i}]")

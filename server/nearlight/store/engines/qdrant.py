@@ -15,7 +15,7 @@ from nearlight.store.engines.answering import asked
 from nearlight.store.engines.engine import Definition, Limits, NewRow, Page, Parts, Row
 from nearlight.store.engines.expressions import Expression
 from nearlight.store.engines.qdrant_filters import qdrant_filter, qdrant_id
-from nearlight.store.errors import CollectionExists, CollectionNotFound, EngineUnavailable, StoreError
+from nearlight.store.errors import CollectionExists, CollectionNotFound, EngineFailed, EngineUnavailable
 from nearlight.store.points import F32, PointId
 
 T = TypeVar("T")
@@ -202,7 +202,9 @@ def _client(url: str, api_key: str, timeout_s: float) -> QdrantClient:
         return QdrantClient(":memory:")
     if not url.startswith(("http://", "https://")):
         return QdrantClient(path=url, force_disable_check_same_thread=True)
-    client = QdrantClient(url=url, api_key=api_key or None, timeout=max(1, round(timeout_s)))
+    client = QdrantClient(
+        url=url, api_key=api_key or None, timeout=max(1, round(timeout_s)), check_compatibility=False
+    )
     client.get_collections()  # so that a wrong address is noticed now
     return client
 
@@ -230,10 +232,10 @@ def _calling(work: Callable[[], T], what: str) -> T:
             raise CollectionExists(f"qdrant has {what!r} already") from error
         if error.status_code in _BUSY:
             raise EngineUnavailable(f"qdrant does not answer: {error.status_code}") from error
-        raise StoreError(f"qdrant failed: {str(error)[:500]}") from error
+        raise EngineFailed(f"qdrant failed: {str(error)[:500]}") from error
     except (ResponseHandlingException, httpx.HTTPError, ConnectionError, TimeoutError) as error:
         raise EngineUnavailable(f"qdrant does not answer: {error}") from error
     except ValueError as error:  # of the local mode
         if "not found" in str(error):
             raise CollectionNotFound(f"qdrant has no collection {what!r}") from error
-        raise StoreError(f"qdrant failed: {error}") from error
+        raise EngineFailed(f"qdrant failed: {error}") from error

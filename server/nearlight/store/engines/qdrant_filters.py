@@ -1,7 +1,7 @@
 """Expressions as Qdrant's filters, and ids as Qdrant takes them.
 
-Qdrant takes unsigned integers and UUIDs: an integer stays itself, a string becomes the UUID of its hash (version
-5), and itself stands in the payload.
+Qdrant takes unsigned integers and UUIDs: an integer stays itself, a string becomes the UUID of its hash
+(version 5), and itself stands in the payload.
 """
 
 from collections.abc import Iterable

@@ -4,14 +4,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from nearlight.store.aliases import AliasChange, DeleteAlias, SetAlias, aliases_of
-from nearlight.store.calibrations import NONE, Nulls
 from nearlight.store.creating import check_collection
+from nearlight.store.durability import Durability, check_durability
 from nearlight.store.engines.clock import Clock
 from nearlight.store.engines.collection import EngineCollection
 from nearlight.store.engines.engine import Definition, Engine
+from nearlight.store.engines.refusals import NoCalibrations, NoSnapshots
 from nearlight.store.errors import (
     AliasNotFound,
     CollectionExists,
@@ -21,10 +22,10 @@ from nearlight.store.errors import (
     StoreError,
     shown,
 )
+from nearlight.store.generations.settings import CHOSEN, IndexSettings
 from nearlight.store.label_sets import LabelSets
 from nearlight.store.names import check_name
-from nearlight.store.points import F32, CollectionInfo
-from nearlight.store.snapshots import SnapshotInfo
+from nearlight.store.points import CollectionInfo
 from nearlight.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -79,10 +80,32 @@ class EngineStore:
         return self._engine.name
 
     def create_collection(
-        self, name: str, *, space_id: str, dim: int, metadata: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        space_id: str,
+        dim: int,
+        metadata: Mapping[str, Any] | None = None,
+        index: IndexSettings = CHOSEN,
+        keeps_originals: bool = False,
+        durability: Durability = "full",
     ) -> EngineCollection:
-        """Make an empty collection, bound to one embedding space for good."""
+        """Make an empty collection, bound to one embedding space for good.
+
+        Raises:
+            NotOnThisEngine: it is to be kept in a way that the engine does not know.
+        """
         self._check_open()
+        check_durability(durability)
+        for field, is_wanted in (
+            ("index_config", index != CHOSEN),
+            ("store_images", keeps_originals),
+            ("durability RELAXED", durability != "full"),
+        ):
+            if is_wanted:
+                raise NotOnThisEngine(
+                    f"{field}: only the embedded store can; {self.engine_name} keeps points in its way"
+                )
         text = check_collection(name, space_id, dim, metadata)
         definition = Definition(name, space_id, dim, time.time_ns() // 1_000_000, text)
         with self._life:
@@ -208,7 +231,8 @@ class EngineStore:
                 self.look()
                 self._tell(True)
             except StoreError as error:
-                _log.warning("%s: %s", self._engine.name, error)
+                if self._answers:
+                    _log.warning("%s fails: %s", self._engine.name, error)
                 self._tell(False)
 
     def _tell(self, answers: bool) -> None:
@@ -219,57 +243,3 @@ class EngineStore:
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise StoreClosed("the store was closed")
-
-
-class NoCalibrations:
-    """Of an engine's collections: there are none.
-
-    Args:
-        engine: its name.
-    """
-
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
-
-    def get(self, collection: object) -> Nulls:
-        """None."""
-        return NONE
-
-    def level(self, collection: object, modality: str, query: F32) -> float:
-        """Refused."""
-        _refuse("relevance", self._engine)
-
-    def fit(self, collection: object, text_bank: F32 | None, seed: int = 0) -> Nulls:
-        """Refused."""
-        _refuse("Calibrate", self._engine)
-
-
-class NoSnapshots:
-    """Of an engine's collections: it has its own backups.
-
-    Args:
-        engine: its name.
-    """
-
-    def __init__(self, engine: str) -> None:
-        self._engine = engine
-
-    def create(self, name: str) -> SnapshotInfo:
-        """Refused."""
-        _refuse("CreateSnapshot", self._engine)
-
-    def list(self) -> list[SnapshotInfo]:
-        """None."""
-        return []
-
-    def delete(self, snapshot: str) -> None:
-        """Refused."""
-        _refuse("DeleteSnapshot", self._engine)
-
-    def restore(self, snapshot: str, name: str) -> EngineCollection:
-        """Refused."""
-        _refuse("RestoreSnapshot", self._engine)
-
-
-def _refuse(what: str, engine: str) -> NoReturn:
-    raise NotOnThisEngine(f"{what} is for collections of the embedded store; these are in {engine}")

@@ -56,13 +56,17 @@ class SearchParams:
                 raise InvalidQuery(name, shown(value), f"the limit is 1 to {MAX_EFFORT}, 0 means chosen")
 
 
+NO_PARAMS = SearchParams()
+"""As hard as the recall that the collection wants takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class How:
     """How a search went.
 
     Attributes:
         exact: every candidate was compared, for every query.
-        estimated_recall: of the best `limit`, 0 to 1.
+        estimated_recall: of the best `limit`, 0 to 1; None where nobody knows.
         index_kind: "flat", "hnsw" or "ivf".
         generation: number of the generation that was searched, 0 where none was.
         head_points: points that were compared beside it.
@@ -71,12 +75,18 @@ class How:
     """
 
     exact: bool = True
-    estimated_recall: float = 1.0
+    estimated_recall: float | None = 1.0
     index_kind: str = "flat"
     generation: int = 0
     head_points: int = 0
     hnsw_ef: int = 0
     ivf_nprobe: int = 0
+
+
+def plain_how(index_kind: str, n_points: int) -> How:
+    """How a search went that a kind of index answered by itself: "flat" compared all points."""
+    is_exact = index_kind == "flat"
+    return How(is_exact, 1.0 if is_exact else None, index_kind, head_points=n_points if is_exact else 0)
 
 
 @dataclass(slots=True, eq=False)

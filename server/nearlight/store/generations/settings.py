@@ -86,6 +86,10 @@ class IndexSettings:
         return cls(**{key: stored[key] for key in cls.__slots__ if key in stored})
 
 
+CHOSEN = IndexSettings()
+"""The store chooses by size."""
+
+
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
     """A collection's index at one moment.
