@@ -47,7 +47,7 @@ def address(tiny_bundle: Path, tmp_path_factory: Any, config_of: Callable[..., A
 
 
 def wait_for_index(client: Client, kind: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while (found := client.collection("c").index).kind != kind or found.head_points:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
