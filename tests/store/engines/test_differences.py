@@ -76,9 +76,7 @@ def test_an_ordered_scroll_of_too_many(places: VectorCollection, monkeypatch: py
 
 
 def test_hits_have_a_bound(places: VectorCollection) -> None:
-    with pytest.raises(
-        InvalidQuery, match=r"offset is 16385; the limit of (milvus|qdrant) is 16384"
-    ):
+    with pytest.raises(InvalidQuery, match=r"offset is 16385; the limit of (milvus|qdrant) is 16384"):
         places.search(np.ones((1, 2)), limit=16_384, offset=1)
     with pytest.raises(InvalidQuery):
         places.search_matching(np.ones((1, 2)), NEAR, limit=1, offset=16_384)
