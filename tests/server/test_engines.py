@@ -221,7 +221,7 @@ def test_a_package_that_is_missing_is_named(
     for module in [name for name in sys.modules if name.startswith(f"nearlight.store.engines.{engine}")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    config = StoreConfig(engine=engine, milvus_uri="http://x:1", qdrant_url="http://x:1")  # type: ignore[arg-type]
+    config = StoreConfig(engine=engine, milvus_uri="http://x:1", qdrant_url="http://x:1")
     with pytest.raises(ConfigError, match=rf"nearlight\[{engine}\]"):
         open_engine(config)
 

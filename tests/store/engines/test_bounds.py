@@ -25,6 +25,8 @@ def must(test: Any, key: str = "k") -> c.Filter:
 @example(must(c.IntegerRange(gt=1, lt=3)), 1, {"k": [2.5, 0]})
 @example(must(c.ExceptKeyword(frozenset("x"))), 1, {"k": ["x", "y"]})
 @example(must(c.Range(gt=1.0, lt=2.0)), 1, {"k": [0, 3]})
+@example(must(c.Prefix("xyzxq")), 1, {"k": "xyzxyz"})
+@example(must(c.Prefix("xyzxy")), 1, {"k": "xyzxyz"})
 def test_a_filter_lies_between_its_bounds(filter: c.Filter, point_id: str | int, payload: Any) -> None:
     check_filter(filter)
     payload = json.loads(json.dumps(payload))

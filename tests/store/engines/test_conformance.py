@@ -103,6 +103,7 @@ FILTERS = [
     on(c.ExceptInteger(frozenset({0, 1}))),
     on(c.Prefix("x")),
     on(c.Prefix("xyzxy")),
+    on(c.Prefix("xyzxq")),
     on(c.Prefix("")),
     on(c.Prefix("%")),
     on(c.Range(gte=10.0, lt=20.0), "n"),

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nearlight.store import Filter, Point, VectorCollection, VectorStore
+from nearlight.store import Filter, Point, PointId, VectorCollection, VectorStore
 from nearlight.store.filters import conditions as c
 from tests.store.engines.asking import matching
 from tests.store.engines.conftest import ENGINES, OPEN
 from tests.store.filters import oracle
 
 DIM = 4
-IDS = [0, 1, 2, 3, 4, 2**64 - 1, "0", "1", "a", "b", "ß", "'; --"]
+IDS: list[PointId] = [0, 1, 2, 3, 4, 2**64 - 1, "0", "1", "a", "b", "ß", "'; --"]
 VALUES = [None, 0, 1, 1.0, 2.5, True, "x", "xy", "2026-11-23", [], [1, 2], ["x", 3], {"k": 1}]
 N_STEPS = 70
 
