@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
-
 from nearlight.store import rows
 from nearlight.store.exact import Found, Scanner
 from nearlight.store.filters.conditions import Filter, Path
