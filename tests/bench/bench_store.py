@@ -34,11 +34,12 @@ from nearlight.store.filters.conditions import Field, Filter, Range
 from nearlight.v1 import filter_pb2, point_pb2_grpc, query_pb2, vector_pb2
 
 F32 = npt.NDArray[np.float32]
+Table = Sequence[tuple[str, ...]]
 DIM, K, BATCH = 512, 10, 64
 THREADS = len(os.sched_getaffinity(0))
 SHARES = (1.0, 0.5, 0.1, 0.01, 0.001)
 EXACT = SearchParams(exact=True)
-RAW_EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384)
+RAW_EFS = (16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 384)
 
 
 def vectors(n: int, seed: int) -> F32:
@@ -52,7 +53,10 @@ def vectors(n: int, seed: int) -> F32:
 
 def prepare(folder: Path, n_rows: int) -> None:
     with Store.open(folder) as store:
+        there = {info.name for info in store.collections()}
         for name, kind in (("exact", "exact"), ("graph", "hnsw")):
+            if name in there:
+                continue
             collection = store.create_collection(
                 name,
                 space_id="bench",
@@ -197,7 +201,7 @@ async def rate(call: Call, in_flight: int, seconds: float) -> float:
     return n_done / seconds
 
 
-def measure_exact(folder: Path, n_rows: int) -> list[tuple[str, ...]]:
+def measure_exact(folder: Path, n_rows: int) -> Table:
     faiss.cvar.distance_compute_blas_threshold = 20
     queries = vectors(2048, 2)
     with Store.open(folder) as store:
@@ -240,7 +244,7 @@ async def _exact_calls(folder: Path, queries: F32) -> tuple[float, float]:
         async with grpc.aio.insecure_channel(
             served.address, options=[("grpc.max_receive_message_length", -1)]
         ) as one:
-            stub = point_pb2_grpc.PointServiceStub(one)
+            stub: Any = point_pb2_grpc.PointServiceStub(one)  # type: ignore[no-untyped-call]
             batch = batch_of("exact", queries)
             singles = [query("exact", queries[i]) for i in range(64)]
             (batch_ms,) = await one_by_one([lambda i: stub.QueryBatch(batch)], 15)
@@ -254,7 +258,7 @@ def batch_of(collection: str, queries: F32) -> query_pb2.QueryBatchRequest:
     )
 
 
-def measure_graph(folder: Path, n_rows: int) -> list[tuple[str, ...]]:
+def measure_graph(folder: Path, n_rows: int) -> Table:
     queries = vectors(2048, 2)
     batches = [np.ascontiguousarray(queries[i * BATCH : (i + 1) * BATCH]) for i in range(32)]
     raw = raw_graph(folder, n_rows)
@@ -326,8 +330,8 @@ async def _graph_calls(folder: Path, queries: F32) -> tuple[float, ...]:
             grpc.aio.insecure_channel(served.address) as one,
             grpc.aio.insecure_channel(served.empty) as other,
         ):
-            stub = point_pb2_grpc.PointServiceStub(one)
-            empty = other.unary_unary("/bench/Empty")
+            stub: Any = point_pb2_grpc.PointServiceStub(one)  # type: ignore[no-untyped-call]
+            empty: Any = other.unary_unary("/bench/Empty")
             batch = batch_of("graph", queries)
             singles = [query("graph", queries[i]) for i in range(64)]
             full = [query("graph", queries[i]) for i in range(64)]
@@ -344,8 +348,9 @@ async def _graph_calls(folder: Path, queries: F32) -> tuple[float, ...]:
     return batch_ms, empty_ms, single_ms, full_ms, max(rates[0], rates[2]), max(rates[1], rates[3])
 
 
-def measure_filters(folder: Path, n_rows: int) -> list[tuple[str, ...]]:
-    queries, rows = vectors(256, 2), []
+def measure_filters(folder: Path, n_rows: int) -> Table:
+    queries = vectors(256, 2)
+    rows: list[tuple[str, ...]] = []
     with Store.open(folder) as store:
         collection = store.collection("graph")
         for share in SHARES:
@@ -366,7 +371,7 @@ def measure_filters(folder: Path, n_rows: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def measure_open(folder: Path, n_rows: int) -> list[tuple[str, ...]]:
+def measure_open(folder: Path, n_rows: int) -> Table:
     """Kill a process that has the store open, then open it."""
     script = """
 import pathlib, sys, time
@@ -392,7 +397,7 @@ time.sleep(99)
     return [(what, f"{took:.2f} s", f"{total / took:.0f} rows/s", note)]
 
 
-PARTS: dict[str, Callable[[Path, int], list[tuple[str, ...]]]] = {
+PARTS: dict[str, Callable[[Path, int], Table]] = {
     "exact": measure_exact,
     "graph": measure_graph,
     "filters": measure_filters,

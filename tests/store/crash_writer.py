@@ -67,7 +67,7 @@ def hurry_indexes(here: bool) -> None:
     keeping.LOOK_SECONDS, keeping.HEAD_ROWS, keeping.MIN_DEAD = 0.01, 20, 10
     settings.MIN_ROWS = MIN_ROWS
     if here:
-        keeping.run_build = lambda order, stop: building.build(order)
+        vars(keeping)["run_build"] = lambda order, stop: building.build(order)
 
 
 def main() -> None:

@@ -101,7 +101,7 @@ class Scanner:
         """Work on queries (Q, D) in as many parts as there are threads; one query is worked on right here."""
         n_parts = min(self._n_threads, len(queries))
         if n_parts <= 1:
-            return [work(queries)]
+            return [_without_openmp(work, queries)]
         parts = [np.ascontiguousarray(part) for part in np.array_split(queries, n_parts)]
         return list(self._threads.map(work, parts))
 
@@ -159,6 +159,16 @@ class Scanner:
             ]
             for i, task in zip(again, tasks, strict=True):
                 _replace(proposals[i], unsure[i], task.result())
+
+
+def _without_openmp(work: Callable[[F32], Result], queries: F32) -> Result:
+    """Work in this thread, which is the caller's: it gets its number of OpenMP threads back."""
+    n_threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        return work(queries)
+    finally:
+        faiss.omp_set_num_threads(n_threads)
 
 
 def _propose(chunk: ChunkView, queries: F32, k: int, *, select: bool) -> _Proposals:

@@ -206,9 +206,9 @@ def by_keys(
     return _records(connection, place, [row for row in rows if row is not None], with_vectors)
 
 
-def by_seqs(connection: sqlite3.Connection, place: Place, seqs: I64) -> dict[int, tuple[PointId, str]]:
+def by_seqs(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> dict[int, tuple[PointId, str]]:
     """Id and payload text of the live points among these seqs."""
-    rows = connection.execute(_BY_SEQ, (json.dumps(seqs.tolist()), place.collection_id)).fetchall()
+    rows = connection.execute(_BY_SEQ, (json.dumps(seqs), place.collection_id)).fetchall()
     return {row[0]: (id_of(row[1]), _checked_payload(row)) for row in rows}
 
 

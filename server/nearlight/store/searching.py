@@ -9,8 +9,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-import numpy as np
-
 from nearlight.store import rows
 from nearlight.store.durability import Durabilities
 from nearlight.store.exact import Found, Scanner
@@ -276,5 +274,5 @@ def _hits_of(found: Found, stored: dict[int, tuple[PointId, str]], with_payload:
     ]
 
 
-def _all_seqs(found: list[Found]) -> I64:
-    return np.unique(np.concatenate([np.empty(0, np.int64), *(one.seqs for one in found)]))
+def _all_seqs(found: list[Found]) -> list[int]:
+    return list(set[int]().union(*(one.seqs.tolist() for one in found)))

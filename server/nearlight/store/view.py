@@ -114,7 +114,10 @@ class ReadView:
         if self.sealed is None:
             return self
         last = self.sealed.generation.up_to_seq
-        return ReadView(tuple(chunk for chunk in self.chunks if chunk.seqs[0] > last), self.dim)
+        first = len(self.chunks)
+        while first and self.chunks[first - 1].seqs[0] > last:
+            first -= 1
+        return ReadView(self.chunks[first:], self.dim)
 
     def alive_among(self, seqs: I64) -> I64:
         """Those of these seqs (N,), ascending, that are alive in this view."""

@@ -71,7 +71,7 @@ def config_for_wire(config: IndexConfig) -> collection_pb2.IndexConfig:
             raise InvalidInput(f"{name} is {getattr(config, name)}; it must be 0 to 2**32 - 1")
     kind = "UNSPECIFIED" if config.kind == "auto" else config.kind.upper()
     return collection_pb2.IndexConfig(
-        kind=collection_pb2.IndexKind.Value(_PREFIX + kind),
+        kind=_PREFIX + kind,
         exact_up_to=config.exact_up_to,
         hnsw_m=config.hnsw_m,
         hnsw_ef_construction=config.hnsw_ef_construction,

@@ -126,7 +126,8 @@ class SealedView:
     def live_seqs(self) -> I64:
         """Seqs of all live rows, in no order."""
         bits = np.unpackbits(self.alive, count=self.generation.n_rows, bitorder="little")
-        return np.asarray(self.generation.seqs[bits.astype(bool)], np.int64)
+        seqs: I64 = self.generation.seqs[bits.astype(bool)]
+        return seqs
 
     def scores(self, queries: F32, rows: I64) -> F32:
         """Cosines of queries (Q, D) with rows (Q, K) each, exactly as an exact search gives them."""

@@ -203,10 +203,9 @@ def _widened(sealed: SealedView) -> float:
 
 def _best(view: ReadView, scores: F32, seqs: I64, span: Span, wanted: int, with_vectors: bool) -> list[Found]:
     """The rows of the span among candidates (Q, K), ordered by score, then by seq."""
-    by_seq = np.argsort(seqs, axis=1)
-    scores, seqs = np.take_along_axis(scores, by_seq, axis=1), np.take_along_axis(seqs, by_seq, axis=1)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, span.offset : wanted]  # (Q, limit)
-    scores, seqs = np.take_along_axis(scores, order, axis=1), np.take_along_axis(seqs, order, axis=1)
+    order = np.lexsort((seqs, -scores), axis=-1)[:, span.offset : wanted]  # (Q, limit)
+    row = np.arange(len(scores))[:, np.newaxis]
+    scores, seqs = scores[row, order], seqs[row, order]
     lowest = np.float32(-np.inf if span.score_threshold is None else span.score_threshold)
     kept = (scores > -np.inf) & (scores >= lowest)  # (Q, limit)
     n_kept = kept.sum(axis=1).tolist()  # scores fall, so those kept come first
