@@ -284,7 +284,7 @@ def _vectors_left(store: Store, space_id: str) -> int:
     while True:
         with store._readers.snapshot() as connection:
             (n,) = connection.execute(statement, (space_id,)).fetchone()
-            (cleaning,) = connection.execute("SELECT count(*) FROM jobs WHERE cursor = 'cleaning'").fetchone()
+            (cleaning,) = connection.execute("SELECT count(*) FROM jobs WHERE cursor NOT NULL").fetchone()
         if not cleaning or time.monotonic() > until:
             return int(n)
         time.sleep(0.02)
