@@ -180,7 +180,7 @@ def test_a_search_that_has_begun_ends_in_its_space(store: Store) -> None:
 
 
 def test_points_without_a_source_are_listed_and_left_out_only_when_asked(store: Store) -> None:
-    photos(store, 10, keep=False)
+    begun = photos(store, 10, keep=False)
     before = answers(store)
     store.upgrades.start("c", target("new"))
     assert store.upgrades.counts("c").wanted == 10
@@ -199,6 +199,8 @@ def test_points_without_a_source_are_listed_and_left_out_only_when_asked(store: 
     store.upgrades.promote("c", drop_missing=True)
     now = store.collection("c")
     assert (now.count(), store.upgrades.counts("c").left_out) == (6, 4)
+    [hits] = begun.search([embed("old", "query")], limit=10)  # a search that began before
+    assert {hit.id for hit in hits} == {f"p{i}" for i in range(4, 10)}
     assert [record.id for record in now.scroll()[0]] == [f"p{i}" for i in range(4, 10)]
     assert now.verify().problems == []
     store.upgrades.roll_back("c")
@@ -282,7 +284,7 @@ def _vectors_left(store: Store, space_id: str) -> int:
     while True:
         with store._readers.snapshot() as connection:
             (n,) = connection.execute(statement, (space_id,)).fetchone()
-            (cleaning,) = connection.execute("SELECT count(*) FROM jobs WHERE cursor = 'cleaning'").fetchone()
+            (cleaning,) = connection.execute("SELECT count(*) FROM jobs WHERE cursor NOT NULL").fetchone()
         if not cleaning or time.monotonic() > until:
             return int(n)
         time.sleep(0.02)

@@ -16,17 +16,18 @@ SELECT seq FROM points WHERE collection_id < 0 AND NOT EXISTS (
 ) LIMIT ?
 """  # noqa: S608 - the words are ours
 _SPARE = """
-SELECT vectors.vector_no FROM points JOIN vectors ON vectors.space_no = :space AND vectors.seq = points.seq
-WHERE points.collection_id = :collection AND NOT EXISTS
-  (SELECT 1 FROM collections WHERE collection_id = :collection AND space_no = :space) LIMIT :limit
+SELECT vectors.vector_no, vectors.seq FROM vectors CROSS JOIN points ON points.seq = vectors.seq
+WHERE vectors.space_no = :space AND vectors.seq > :after AND +points.collection_id = :collection
+  AND NOT EXISTS (SELECT 1 FROM collections WHERE collection_id = :collection AND space_no = :space)
+ORDER BY vectors.seq LIMIT :limit
 """
 
 
 def keep_spare(connection: sqlite3.Connection, collection_id: int, space_no: int) -> None:
     """Stop removing a collection's vectors of a space: an upgrade has use for them again."""
     ended = connection.execute(
-        "SELECT job_no, state, details FROM jobs WHERE kind = ? AND collection_id = ? AND cursor = ?",
-        (KIND, collection_id, CLEANING),
+        "SELECT job_no, state, details FROM jobs WHERE kind = ? AND collection_id = ? AND cursor GLOB ?",
+        (KIND, collection_id, f"{CLEANING}*"),
     ).fetchall()
     for job_no, state, details in ended:
         if spare_of(state, details) == space_no:
@@ -53,25 +54,34 @@ def clean_step(connection: sqlite3.Connection) -> bool:
             (KIND,),
         )
     ended = connection.execute(
-        "SELECT job_no, collection_id, state, details FROM jobs WHERE kind = ? AND cursor = ? LIMIT 1",
-        (KIND, CLEANING),
+        "SELECT job_no, collection_id, state, details, cursor FROM jobs "
+        "WHERE kind = ? AND cursor GLOB ? LIMIT 1",
+        (KIND, f"{CLEANING}*"),
     ).fetchone()
     if ended is None:
         return is_more_left or bool(orphans)
-    job_no, collection_id, state, details = ended
-    if not _remove_spare(connection, collection_id, spare_of(state, details)):
-        connection.execute("UPDATE jobs SET cursor = NULL WHERE job_no = ?", (job_no,))
+    job_no, collection_id, state, details, cursor = ended
+    after = int(cursor.removeprefix(CLEANING))
+    reached = _remove_spare(connection, collection_id, spare_of(state, details), after)
+    cursor = None if reached is None else f"{CLEANING}{reached}"
+    connection.execute("UPDATE jobs SET cursor = ? WHERE job_no = ?", (cursor, job_no))
     return True
 
 
-def _remove_spare(connection: sqlite3.Connection, collection_id: int, space_no: int) -> bool:
-    """Remove some vectors of a space that a collection has no use for; whether there were any."""
-    named = {"space": space_no, "collection": collection_id, "limit": _STEP_ROWS}
+def _remove_spare(
+    connection: sqlite3.Connection, collection_id: int, space_no: int, after: int
+) -> int | None:
+    """Remove the first vectors after a seq that a collection has no use for.
+
+    Returns:
+        The seq up to which there are none any more; None where there were none at all.
+    """
+    named = {"space": space_no, "collection": collection_id, "after": after, "limit": _STEP_ROWS}
     found = connection.execute(_SPARE, named).fetchall()
-    connection.executemany("DELETE FROM vectors WHERE vector_no = ?", found)
+    connection.executemany("DELETE FROM vectors WHERE vector_no = ?", [row[:1] for row in found])
     connection.execute(
         "DELETE FROM index_files WHERE collection_id = ? AND space_no = ? AND space_no NOT IN "
         "(SELECT space_no FROM collections WHERE collection_id = ?)",
         (collection_id, space_no, collection_id),
     )
-    return bool(found)
+    return int(found[-1][1]) if found else None

@@ -11,8 +11,8 @@ KIND = "upgrade"
 UpgradeState = Literal["running", "paused", "ready", "promoted", "cancelled", "failed", "done"]
 OPEN: tuple[UpgradeState, ...] = ("running", "paused", "ready", "promoted", "failed")
 """States in which vectors of both spaces are kept, and new points are embedded into both."""
-CLEANING = "cleaning"
-"""Cursor of an ended upgrade whose spare vectors are still being removed."""
+CLEANING = "cleaning after seq "
+"""How the cursor of an ended upgrade begins whose spare vectors are still being removed; the seq follows."""
 
 
 @dataclass(frozen=True, slots=True)

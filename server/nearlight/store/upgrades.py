@@ -269,7 +269,7 @@ class Upgrades:
         def write(transaction: Transaction) -> Upgrade:
             upgrade = replace(in_state(transaction, handle, states, state), state=state, message="")
             upgrade_rows.forget_failures(transaction.connection, upgrade.collection_id)
-            update_job(transaction.connection, upgrade, CLEANING)
+            update_job(transaction.connection, upgrade, f"{CLEANING}0")
             return upgrade
 
         upgrade = self._change(handle, write)
