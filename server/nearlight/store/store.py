@@ -67,7 +67,9 @@ class Store:
         self._aliases: dict[str, str] = {}  # to the name of a collection
         self._changing = threading.Lock()  # guards both; never held while waiting for the writer
         self._closed = False
-        self.snapshots = Snapshots(path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt)
+        self.snapshots = Snapshots(
+            path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt, self.calibrations
+        )
 
     @classmethod
     def open(cls, folder: Path, *, n_threads: int | None = None) -> Self:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
-from nearlight.client.commands import duplicates, snapshots
+from nearlight.client.commands import duplicates, snapshots, transfer
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
@@ -44,6 +44,8 @@ app.command()(snapshots.snapshot)
 app.command()(snapshots.snapshots)
 app.command()(snapshots.restore)
 app.command()(duplicates.duplicates)
+app.command()(transfer.export)
+app.command("import")(transfer.import_)
 
 
 @app.command("list")
