@@ -240,3 +240,26 @@ def test_names_that_are_not_there_or_taken(stubs: Any, images: list[bytes]) -> N
             call()
         assert caught.value.code() is code
         assert words in str(caught.value.details())
+
+
+def test_the_vectors_of_a_set_are_not_computed_again_after_a_restart(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    config_of: Callable[..., ServerConfig],
+    stubs_of: Callable[[grpc.Channel], Any],
+    images: list[bytes],
+) -> None:
+    replies = []
+    for turn in range(2):
+        with (
+            LocalServer(config_of([tiny_bundle], tmp_path)) as server,
+            grpc.insecure_channel(server.address) as channel,
+        ):
+            stubs = stubs_of(channel)
+            if turn == 0:
+                put(stubs, "kept")
+            replies.append(stubs.embedding.Classify(ClassifyRequest(images=images[:3], label_set="kept")))
+            again = stubs.embedding.Classify(ClassifyRequest(images=images[:3], labels=LABELS))
+            assert again.labels_cached
+    assert [reply.labels_cached for reply in replies] == [False, True]
+    assert np.array_equal(probabilities_of(replies[0]), probabilities_of(replies[1]))

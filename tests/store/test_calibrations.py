@@ -1,5 +1,6 @@
 """Calibrations of collections: durable, each its own, never in the way of a start."""
 
+import hashlib
 import sqlite3
 from pathlib import Path
 
@@ -102,3 +103,43 @@ def test_a_damaged_calibration_is_left_out_and_can_be_made_again(tmp_path: Path,
         store.calibrations.fit(collection, None)
     with Store.open(tmp_path, n_threads=1) as store:
         assert store.calibrations.get(store.collection("c"))
+
+
+def test_a_snapshot_carries_calibration_and_durability(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "one") as store:
+        collection = filled(store, "a", 1)
+        other = filled(store, "b", 2)
+        fitted = store.calibrations.fit(collection, rows(3, 20))
+        store.calibrations.fit(other, None)
+        collection.update(durability="relaxed")
+        snapshot = store.snapshots.create("a").name
+        plain = store.snapshots.create(filled(store, "plain", 4).info.name).name
+    (tmp_path / "one" / "snapshots").rename(tmp_path / "snapshots")
+    for turn in range(2):  # as restored, and after a restart
+        with Store.open(tmp_path / "two") as store:
+            if turn == 0:
+                (tmp_path / "two" / "snapshots").symlink_to(tmp_path / "snapshots")
+                store.snapshots.restore(snapshot, "again")
+                store.snapshots.restore(plain, "plain")
+            again = store.collection("again")
+            assert numbers(store.calibrations.get(again)) == numbers(fitted)
+            assert again.info.durability == "relaxed"
+            assert store.calibrations.get(store.collection("plain")) == {}
+            assert store.collection("plain").info.durability == "full"
+
+
+def test_an_older_snapshot_without_them_is_restored(tmp_path: Path) -> None:
+    with Store.open(tmp_path) as store:
+        store.calibrations.fit(filled(store, "a", 1), None)
+        made = store.snapshots.create("a")
+        file = tmp_path / "snapshots" / f"{made.name}.sqlite3"
+        connection = sqlite3.connect(file)
+        connection.execute("DROP TABLE about")
+        connection.commit()
+        connection.close()
+        described = file.with_suffix(".json")
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        described.write_text(described.read_text("utf-8").replace(made.sha256, sha256), "utf-8")
+        again = store.snapshots.restore(made.name, "again")
+        assert again.count() == 80
+        assert store.calibrations.get(again) == {}

@@ -5,9 +5,11 @@ import sqlite3
 import string
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nearlight.store import (
@@ -21,6 +23,7 @@ from nearlight.store import (
     StoreCorrupt,
     WrongSpace,
 )
+from nearlight.store.schema import DATABASE_FILE
 
 PETS = LabelSet(
     "pets",
@@ -160,3 +163,30 @@ def test_kill_9_keeps_what_was_acknowledged(tmp_path: Path) -> None:
             assert number in (newest, asked[-1]), f"round {turn}"
         assert set(found) == {"n0", "n1", "n2"}
         last = asked[-1]
+
+
+def test_prototypes_are_kept_with_their_key_and_never_served_wrong(tmp_path: Path) -> None:
+    key, rows = bytes(range(32)), np.arange(8, dtype=np.float32).reshape(2, 4)
+    wanted = LabelSet("pets", "s", 4, (Label("cat"), Label("dog")))
+    with Store.open(tmp_path) as store:
+        stored = store.label_sets.put(wanted)
+        assert store.label_sets.prototypes(stored, key) is None
+        store.label_sets.keep_prototypes(stored, key, rows)
+    with Store.open(tmp_path) as store:
+        stored = store.label_sets.get("pets")
+        kept = store.label_sets.prototypes(stored, key)
+        assert kept is not None
+        assert np.array_equal(kept, rows)
+        assert store.label_sets.prototypes(stored, bytes(32)) is None  # of other words or templates
+    connection = sqlite3.connect(tmp_path / DATABASE_FILE)
+    (blob,) = connection.execute("SELECT prototypes FROM label_sets").fetchone()
+    damaged = blob[:-1] + bytes([blob[-1] ^ 1])
+    connection.execute("UPDATE label_sets SET prototypes = ?", (damaged,))
+    connection.commit()
+    connection.close()
+    with Store.open(tmp_path) as store:
+        assert store.label_sets.prototypes(stored, key) is None
+        time.sleep(0.002)
+        newer = store.label_sets.put(wanted)
+        store.label_sets.keep_prototypes(stored, key, rows)  # came too late: the set is another
+        assert store.label_sets.prototypes(newer, key) is None

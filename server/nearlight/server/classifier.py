@@ -96,7 +96,7 @@ class PrototypeCache:
         job.waiting += 1
         try:
             prototypes = await asyncio.shield(job.task)
-            self._keep(key, prototypes)
+            self.keep(key, prototypes)
             return prototypes, False
         finally:
             job.waiting -= 1
@@ -104,7 +104,12 @@ class PrototypeCache:
                 job.task.cancel()  # nobody waits for it any more; without effect once it is done
                 del self._under_way[key]
 
-    def _keep(self, key: bytes, prototypes: F32) -> None:
+    def knows(self, key: bytes) -> bool:
+        """Whether the prototypes of this key are here."""
+        return key in self._kept
+
+    def keep(self, key: bytes, prototypes: F32) -> None:
+        """Take prototypes that were made before."""
         self._kept[key] = prototypes
         while len(self._kept) > self._entries:
             self._kept.popitem(last=False)

@@ -95,7 +95,9 @@ class EmbeddingService(embedding_pb2_grpc.EmbeddingServiceServicer):
         scoring = model.manifest.scoring
         if scoring is None or "text" not in model.towers:
             raise NotPossible(f"model {model.name!r} has no text tower: it cannot compare images with labels")
-        prototypes, were_cached = await self._prototypes.get(model, wish.prompts)
+        prototypes, were_cached = await self._label_sets.prototypes(
+            stored, model, wish.prompts, self._prototypes
+        )
         observe.cache("labels", hit=were_cached)
         embeddings = await self._embedder.embed(model, wish.images, patience, cache_use(request.cache))
         vectors = [o.vector if isinstance(o, Embedded) else None for o in embeddings.outcomes]

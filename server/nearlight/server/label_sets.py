@@ -3,13 +3,19 @@
 import re
 from functools import partial
 
+from nearlight.server.call import F32
 from nearlight.server.catalog import Catalog
+from nearlight.server.classifier import LabelPrompts, PrototypeCache
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.label_sets import label_set_message, label_set_of
 from nearlight.server.convert.values import fitting, page_size_of
 from nearlight.server.errors import InvalidInput
-from nearlight.store import LabelSet
+from nearlight.server.log import get_logger
+from nearlight.server.models import LoadedModel
+from nearlight.store import LabelSet, StoreError
 from nearlight.v1 import embedding_pb2
+
+log = get_logger(__name__)
 
 READ_AT_ONCE = 32
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -51,6 +57,34 @@ class LabelSetDesk:
         if not name:
             raise InvalidInput(f"{field} is empty; it must name a label set", field=field)
         return await self._catalog.run(lambda: self._catalog.store.label_sets.get(name))
+
+    async def prototypes(
+        self, stored: LabelSet | None, model: LoadedModel, wish: LabelPrompts, cache: PrototypeCache
+    ) -> tuple[F32, bool]:
+        """The prototypes (L, D) of a call, and whether they were known; a set of their space keeps them.
+
+        Args:
+            stored: the set that the call names, if it does.
+            model: that answers.
+            wish: the labels.
+            cache: of the process.
+
+        Raises:
+            ServerError: a prompt cannot be embedded.
+        """
+        own = stored if stored is not None and stored.space_id == model.space_id else None
+        key, sets = wish.key(model.space_id), self._catalog.store.label_sets
+        if own is not None and not cache.knows(key):
+            kept = await self._catalog.run(lambda: sets.prototypes(own, key))
+            if kept is not None:
+                cache.keep(key, kept)
+        found, is_known = await cache.get(model, wish)
+        if own is not None and not is_known:
+            try:
+                await self._catalog.run(lambda: sets.keep_prototypes(own, key, found))
+            except StoreError as error:  # the next start computes them again
+                log.warning("prototypes could not be kept", label_set=own.name, reason=str(error))
+        return found, is_known
 
     async def page(self, request: embedding_pb2.ListLabelSetsRequest) -> embedding_pb2.ListLabelSetsResponse:
         """One page of the sets, ordered by name, as long as a message may be.

@@ -25,9 +25,9 @@ from nearlight.store import (
     StoreClosed,
     StoreError,
     Upgrade,
-    Upgrades,
     UpgradeNotFound,
     UpgradeRefused,
+    Upgrades,
 )
 
 log = get_logger(__name__)

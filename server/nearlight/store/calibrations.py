@@ -9,18 +9,20 @@ import json
 import logging
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from nearlight.store.collection import Collection
 from nearlight.store.errors import from_sqlite
 from nearlight.store.points import F32
 from nearlight.store.readers import Readers
 from nearlight.store.relevance import F64, MAX_SAMPLE, Null, fit_null, sample
+from nearlight.store.rows import Place
 from nearlight.store.writer import Transaction, Writer
+
+if TYPE_CHECKING:
+    from nearlight.store.collection import Collection  # which reads and writes calibrations in snapshots
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +34,8 @@ IMAGE_BANK = 200
 BULK_SAMPLE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """Where a collection's calibration is kept."""
+class _Key(NamedTuple):
+    """Of a collection in one of its spaces."""
 
     space_no: int
     collection_id: int
@@ -54,11 +55,11 @@ class Calibrations:
         self._samples: dict[tuple[_Key, str], tuple[F32, F64]] = {}
         self._load(readers)
 
-    def get(self, collection: Collection) -> Nulls:
+    def get(self, collection: "Collection") -> Nulls:
         """The nulls of a collection by modality, none where it is not calibrated; only a look into memory."""
-        return self._by_collection.get(_key(collection), NONE)
+        return self._by_collection.get(_key(collection._place), NONE)
 
-    def level(self, collection: Collection, modality: str, query: F32) -> float:
+    def level(self, collection: "Collection", modality: str, query: F32) -> float:
         """What the best hit of a query is expected to have if nothing is meant; see `Null.level`.
 
         Args:
@@ -66,14 +67,14 @@ class Calibrations:
             modality: of the query.
             query: (D,) unit length.
         """
-        null, key = self.get(collection)[modality], (_key(collection), modality)
+        null, key = self.get(collection)[modality], (_key(collection._place), modality)
         known = self._samples.get(key)
         if known is None:  # the first query since the start or the fit pays for it
             vectors = sample(collection._head.view, BULK_SAMPLE, seed=0)
             known = self._samples[key] = (vectors, null.centres(vectors))
         return null.level(query, *known)
 
-    def fit(self, collection: Collection, text_bank: F32 | None, seed: int = 0) -> Nulls:
+    def fit(self, collection: "Collection", text_bank: F32 | None, seed: int = 0) -> Nulls:
         """Fit a collection's nulls to its vectors as they are now; they are durable on return.
 
         Args:
@@ -89,20 +90,25 @@ class Calibrations:
         nulls = {"image": fit_null(vectors[:: max(len(vectors) // n_bank, 1)][:n_bank], vectors)}
         if text_bank is not None:
             nulls["text"] = fit_null(text_bank, vectors)
-        key = _key(collection)
+        place = collection._place
         document = {modality: _document(null) for modality, null in nulls.items()}
 
         def write(transaction: Transaction) -> None:
             collection._check_here()
-            _keep(transaction.connection, key, document)
+            self.keep(transaction, place, document)
 
-        def publish(_: None) -> None:
-            self._by_collection[key] = MappingProxyType(nulls)
-            for modality in ("text", "image"):
-                self._samples.pop((key, modality), None)
-
-        self._writer.run(write, publish)
+        self._writer.run(write, lambda _: self.show(place, MappingProxyType(nulls)))
         return self.get(collection)
+
+    def keep(self, transaction: Transaction, place: Place, document: Mapping[str, Any]) -> None:
+        """Write a collection's calibration; `show` comes after the commit."""
+        _keep(transaction.connection, place, document)
+
+    def show(self, place: Place, nulls: Nulls) -> None:
+        """From now on hits are judged by it."""
+        self._by_collection[_key(place)] = nulls
+        for modality in ("text", "image"):
+            self._samples.pop((_key(place), modality), None)
 
     def _load(self, readers: Readers) -> None:
         try:
@@ -115,20 +121,29 @@ class Calibrations:
         for space_no, text in texts:
             try:
                 for number, document in json.loads(text)["collections"].items():
-                    nulls = {modality: _null(one) for modality, one in document.items()}
-                    self._by_collection[_Key(space_no, int(number))] = MappingProxyType(nulls)
+                    key = _Key(space_no, int(number))
+                    self._by_collection[key] = nulls_of(document)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 _log.warning("a calibration cannot be read and is left out; calibrate again: %s", error)
 
 
-def _key(collection: Collection) -> _Key:
-    return _Key(collection._place.space_no, collection._place.collection_id)
+def _key(place: Place) -> _Key:
+    return _Key(place.space_no, place.collection_id)
 
 
-def _keep(connection: sqlite3.Connection, key: _Key, document: dict[str, Any]) -> None:
+def nulls_of(document: Mapping[str, Any]) -> Nulls:
+    """The nulls of a stored calibration.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is damaged.
+    """
+    return MappingProxyType({modality: _null(one) for modality, one in document.items()})
+
+
+def _keep(connection: sqlite3.Connection, place: Place, document: Mapping[str, Any]) -> None:
     """Write one collection's calibration, and forget those of collections that are gone."""
     (text,) = connection.execute(
-        "SELECT calibration FROM spaces WHERE space_no = ?", (key.space_no,)
+        "SELECT calibration FROM spaces WHERE space_no = ?", (place.space_no,)
     ).fetchone()
     try:
         kept: dict[str, Any] = dict(json.loads(text).get("collections", {}))
@@ -139,10 +154,10 @@ def _keep(connection: sqlite3.Connection, key: _Key, document: dict[str, Any]) -
         for (number,) in connection.execute("SELECT collection_id FROM collections WHERE name <> ''")
     }
     kept = {number: one for number, one in kept.items() if number in living}
-    kept[str(key.collection_id)] = document
+    kept[str(place.collection_id)] = dict(document)
     connection.execute(
         "UPDATE spaces SET calibration = ? WHERE space_no = ?",
-        (json.dumps({"collections": kept}), key.space_no),
+        (json.dumps({"collections": kept}), place.space_no),
     )
 
 

@@ -114,7 +114,7 @@ class Duplicates:
         wanted = list(groups)
         seqs = np.concatenate([np.empty(0, np.int64), *(group.seqs for group in wanted)])
         with collection._searcher.state() as state:
-            stored = rows.by_seqs(state.connection, collection._place, seqs)
+            stored = rows.by_seqs(state.connection, collection._place, seqs.tolist())
         made = [
             [
                 Hit(stored[seq][0], score, json.loads(stored[seq][1]), None, seq)

@@ -3,6 +3,7 @@
 A set is bound to one space, that of the model it was put for: a calibration means nothing in another.
 """
 
+import hashlib
 import json
 import re
 import sqlite3
@@ -12,6 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any, TypeVar
 
+import numpy as np
+
 from nearlight.store.errors import (
     InvalidLabelSet,
     LabelSetExists,
@@ -20,6 +23,7 @@ from nearlight.store.errors import (
     from_sqlite,
     shown,
 )
+from nearlight.store.points import F32
 from nearlight.store.readers import Readers
 from nearlight.store.spaces import space_no
 from nearlight.store.writer import Transaction, Writer
@@ -27,6 +31,8 @@ from nearlight.store.writer import Transaction, Writer
 T = TypeVar("T")
 MAX_NAME_CHARS = 128
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_DIGEST_BYTES = 32
+_PROTOTYPES = "SELECT prototypes FROM label_sets"
 _COLUMNS = """
 SELECT name, space_id, dim, labels, label_sets.calibration, label_sets.created_unix_ms
 FROM label_sets JOIN spaces USING (space_no)
@@ -144,6 +150,35 @@ class LabelSets:
             return _label_set(row)
 
         return self._read(read)
+
+    def prototypes(self, of: LabelSet, key: bytes) -> F32 | None:
+        """The label vectors (L, D) kept with a set, where they are those of this key.
+
+        Args:
+            of: the set as it was read.
+            key: 32 bytes, of all that the vectors depend on.
+        """
+        select = f"{_PROTOTYPES} WHERE name = ? AND label_sets.created_unix_ms = ?"
+        row = self._read(lambda c: c.execute(select, (of.name, of.updated_unix_ms)).fetchone())
+        blob = row[0] if row else None
+        n_bytes = 4 * len(of.labels) * of.dim
+        if blob is None or len(blob) != 2 * _DIGEST_BYTES + n_bytes or blob[:_DIGEST_BYTES] != key:
+            return None
+        numbers = blob[2 * _DIGEST_BYTES :]
+        if hashlib.sha256(numbers).digest() != blob[_DIGEST_BYTES : 2 * _DIGEST_BYTES]:
+            return None  # damaged: they are derived, and made again
+        return np.frombuffer(numbers, "<f4").reshape(-1, of.dim).astype(np.float32)
+
+    def keep_prototypes(self, of: LabelSet, key: bytes, prototypes: F32) -> None:
+        """Keep label vectors with a set, unless another took its name meanwhile; see `prototypes`."""
+        numbers = prototypes.astype("<f4").tobytes()
+        blob = key + hashlib.sha256(numbers).digest() + numbers
+
+        def write(transaction: Transaction) -> None:
+            statement = "UPDATE label_sets SET prototypes = ? WHERE name = ? AND created_unix_ms = ?"
+            transaction.connection.execute(statement, (blob, of.name, of.updated_unix_ms))
+
+        self._writer.run(write, _nothing_to_publish)
 
     def page(self, after: str, limit: int) -> list[LabelSet]:
         """Up to `limit` sets whose names come after `after` ("": from the first), by name."""

@@ -5,17 +5,20 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
 from nearlight.store.creating import check_collection, check_free
 from nearlight.store.errors import StoreError, StoreFull
 from nearlight.store.points import CollectionInfo
 from nearlight.store.restoring import Restoration
 from nearlight.store.searching import Shared
+from nearlight.store.snapshot_about import Carrier
 from nearlight.store.snapshots import (
     SnapshotInfo,
     check_file,
     delete_snapshot,
     list_snapshots,
+    read_carried,
     snapshot_info,
 )
 from nearlight.store.writer import Transaction
@@ -31,6 +34,7 @@ class Snapshots:
         shared: of the store.
         collection: finds one by name.
         adopt: shows a new one to everybody, under a name.
+        calibrations: of the store.
     """
 
     def __init__(
@@ -39,11 +43,13 @@ class Snapshots:
         shared: Shared,
         collection: Callable[[str], Collection],
         adopt: Callable[[str, Collection], None],
+        calibrations: Calibrations,
     ) -> None:
         self._folder = folder
         self._shared = shared
         self._collection = collection
         self._adopt = adopt
+        self._carrier = Carrier(shared, calibrations)
         self._writing = threading.Lock()
 
     def create(self, name: str) -> SnapshotInfo:
@@ -97,6 +103,7 @@ class Snapshots:
         writer = self._shared.writer
         writer.run(lambda one: check_free(one.connection, name), lambda _: None)  # before the long part
         check_file(self._folder, info)
+        about = read_carried(self._folder, info)
         restoration = Restoration(writer, self._folder, info)
         try:
             restoration.fill()
@@ -104,8 +111,13 @@ class Snapshots:
 
             def write(transaction: Transaction) -> None:
                 restoration.reveal(transaction, name)
+                self._carrier.keep(transaction, restoration.place, about)
 
-            writer.run(write, lambda _: self._adopt(name, made))
+            def publish(_: None) -> None:
+                self._carrier.show(restoration.place, about)
+                self._adopt(name, made)
+
+            writer.run(write, publish)
         except BaseException:
             restoration.abandon()
             raise

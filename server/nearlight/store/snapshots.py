@@ -23,6 +23,7 @@ from nearlight.store.ids import id_of, key_of
 from nearlight.store.names import check_name
 from nearlight.store.points import F32, CollectionInfo
 from nearlight.store.rows import Place
+from nearlight.store.snapshot_about import TABLE, About, copy_about, read_about
 from nearlight.store.validation import payload_from_json, row_checksum, vector_checksums
 
 FOLDER = "snapshots"
@@ -44,6 +45,7 @@ CREATE TABLE points (
   vector_checksum INTEGER NOT NULL,
   image BLOB
 ) STRICT;
+{TABLE}
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {FORMAT};
 """
@@ -122,6 +124,7 @@ def write_snapshot(
         with closing(sqlite3.connect(unfinished, isolation_level=None)) as target:
             target.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _TABLES + "BEGIN;")
             n_points = _copy(connection, place, target)
+            copy_about(connection, place, target)
             target.execute("COMMIT")
         _sync(unfinished)
         made = SnapshotInfo(
@@ -215,10 +218,8 @@ def read_rows(folder: Path, info: SnapshotInfo) -> Iterator[list[SnapshotRow]]:
     Raises:
         SnapshotDamaged: a row is not what a store writes.
     """
-    path = (folder / f"{info.name}.sqlite3").resolve()
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-            connection.execute("PRAGMA trusted_schema = OFF")
+        with closing(_opened(folder, info)) as connection:
             cursor = connection.execute(
                 f"SELECT {_COLUMNS}, vector, vector_checksum, image FROM points ORDER BY seq"  # noqa: S608
             )
@@ -226,6 +227,26 @@ def read_rows(folder: Path, info: SnapshotInfo) -> Iterator[list[SnapshotRow]]:
                 yield [_checked(row, info.dim) for row in block]
     except (sqlite3.Error, InvalidPoint, StoreCorrupt) as error:
         raise SnapshotDamaged(f"snapshot {info.name!r}: {error}") from error
+
+
+def read_carried(folder: Path, info: SnapshotInfo) -> About:
+    """What a snapshot carries beside its points.
+
+    Raises:
+        SnapshotDamaged: it is not what a store writes.
+    """
+    try:
+        with closing(_opened(folder, info)) as connection:
+            return read_about(connection, info.name)
+    except sqlite3.Error as error:
+        raise SnapshotDamaged(f"snapshot {info.name!r}: {error}") from error
+
+
+def _opened(folder: Path, info: SnapshotInfo) -> sqlite3.Connection:
+    path = (folder / f"{info.name}.sqlite3").resolve()
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
 
 def _copy(connection: sqlite3.Connection, place: Place, target: sqlite3.Connection) -> int:

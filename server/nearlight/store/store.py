@@ -69,7 +69,9 @@ class Store:
         self._closed = False
         self.indexes = IndexKeeper(path.parent / INDEX_FOLDER, self._writer, self._handles)
         self.upgrades = Upgrades(self._shared, self.collection, self._adopt)
-        self.snapshots = Snapshots(path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt)
+        self.snapshots = Snapshots(
+            path.parent / SNAPSHOT_FOLDER, self._shared, self.collection, self._adopt, self.calibrations
+        )
 
     @classmethod
     def open(cls, folder: Path, *, n_threads: int | None = None) -> Self:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nearlight.client.errors import Overloaded as Overloaded
     from nearlight.client.errors import ServerFailure as ServerFailure
     from nearlight.client.errors import TooLate as TooLate
+    from nearlight.client.errors import TransferFailed as TransferFailed
     from nearlight.client.errors import Unauthenticated as Unauthenticated
     from nearlight.client.errors import Unsupported as Unsupported
     from nearlight.client.errors import WrongSpace as WrongSpace
@@ -92,6 +93,7 @@ _HOMES = {
     "ServerFailure": "errors",
     "Tls": "transport",
     "TooLate": "errors",
+    "TransferFailed": "errors",
     "Unauthenticated": "errors",
     "Unsupported": "errors",
     "UpsertAck": "values",

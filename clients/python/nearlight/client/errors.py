@@ -14,6 +14,7 @@ NearlightError
 ├── NotReady              loading, draining, or nothing listens                           the client retried
 ├── TooLate               the deadline passed                                             decide
 ├── Cancelled             the call was cancelled
+├── TransferFailed        a file of an export or import; no server is to blame            mend the file
 └── ServerFailure         a fault of the server; the detail is in its log                 report
 """
 
@@ -104,6 +105,10 @@ class TooLate(NearlightError):
 
 class Cancelled(NearlightError):
     """The call was cancelled."""
+
+
+class TransferFailed(NearlightError):
+    """A file of an export or import cannot be read or written, or does not belong to what is asked."""
 
 
 class ServerFailure(NearlightError):

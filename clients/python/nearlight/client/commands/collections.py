@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nearlight.client.address import DEFAULT_ADDRESS
-from nearlight.client.commands import collection_checks, duplicates, indexes, snapshots, upgrade
+from nearlight.client.commands import (
+    collection_checks,
+    duplicates,
+    indexes,
+    snapshots,
+    transfer,
+    upgrade,
+)
 from nearlight.client.commands.snapshots import NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
@@ -49,6 +56,8 @@ app.command()(upgrade.upgrade)
 app.command()(duplicates.duplicates)
 app.command()(collection_checks.verify)
 app.command()(collection_checks.calibrate)
+app.command()(transfer.export)
+app.command("import")(transfer.import_)
 
 
 @app.command("list")

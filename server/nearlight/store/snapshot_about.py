@@ -1,0 +1,87 @@
+"""What a snapshot carries beside the points: how the collection was calibrated, and how it writes.
+
+It is a table of its own in the snapshot's file, under its checksum; a snapshot without it is an older one.
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass, field
+
+from nearlight.store.calibrations import NONE, Calibrations, Nulls, nulls_of
+from nearlight.store.durability import KEY as DURABILITY
+from nearlight.store.durability import Durability
+from nearlight.store.errors import SnapshotDamaged
+from nearlight.store.rows import Place
+from nearlight.store.searching import Shared
+from nearlight.store.writer import Transaction
+
+TABLE = "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
+_SETTING = f"""
+SELECT coalesce(json_extract(config, '$.{DURABILITY}'), 'full') FROM collections WHERE collection_id = ?
+"""  # noqa: S608
+_CALIBRATION = "SELECT json_extract(calibration, '$.collections.' || ?) FROM spaces WHERE space_no = ?"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class About:
+    """What is carried: how writes are acknowledged, and the nulls by modality with the text they are of."""
+
+    durability: Durability = "full"
+    calibration: str = ""
+    nulls: Nulls = field(default_factory=lambda: NONE)
+
+
+def copy_about(connection: sqlite3.Connection, place: Place, target: sqlite3.Connection) -> None:
+    """Copy it from a store into a snapshot's file; a calibration that cannot be read is left out."""
+    (durability,) = connection.execute(_SETTING, (place.collection_id,)).fetchone()
+    found = {DURABILITY: durability}
+    try:
+        key = f'"{place.collection_id}"'
+        (found["calibration"],) = connection.execute(_CALIBRATION, (key, place.space_no)).fetchone()
+    except sqlite3.OperationalError:
+        found["calibration"] = None
+    rows = [(key, value) for key, value in found.items() if value is not None]
+    target.executemany("INSERT INTO about (key, value) VALUES (?, ?)", rows)
+
+
+def read_about(connection: sqlite3.Connection, name: str) -> About:
+    """Read it from a snapshot's file.
+
+    Raises:
+        SnapshotDamaged: it is not what a store writes.
+    """
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'about'").fetchone():
+        return About()
+    found = dict(connection.execute("SELECT key, value FROM about"))
+    try:
+        text = found.get("calibration", "")
+        nulls = nulls_of(json.loads(text)) if text else NONE
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SnapshotDamaged(f"snapshot {name!r}: its calibration cannot be read: {error}") from error
+    return About("relaxed" if found.get(DURABILITY) == "relaxed" else "full", text, nulls)
+
+
+class Carrier:
+    """Gives a restored collection what its snapshot carried.
+
+    Args:
+        shared: of the store.
+        calibrations: of the store.
+    """
+
+    def __init__(self, shared: Shared, calibrations: Calibrations) -> None:
+        self._durabilities = shared.durabilities
+        self._calibrations = calibrations
+
+    def keep(self, transaction: Transaction, place: Place, about: About) -> None:
+        """Write it in the transaction that reveals the collection."""
+        if about.durability != "full":
+            self._durabilities.keep(transaction, place, about.durability)
+        if about.nulls:
+            self._calibrations.keep(transaction, place, json.loads(about.calibration))
+
+    def show(self, place: Place, about: About) -> None:
+        """After the commit."""
+        self._durabilities.show(place, about.durability)
+        if about.nulls:
+            self._calibrations.show(place, about.nulls)

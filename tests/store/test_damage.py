@@ -1,0 +1,95 @@
+"""A bit flipped or a page lost anywhere in the database: found, or without effect; never served wrong."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nearlight.store import Point, Store, StoreError
+from nearlight.store.schema import DATABASE_FILE, PAGE_BYTES
+
+N, DIM = 300, 32
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    rows = np.random.default_rng(0).standard_normal((N, DIM)).astype(np.float32)
+    with Store.open(folder) as store:
+        collection = store.create_collection("a", space_id="s", dim=DIM)
+        points: list[Point] = []
+        for i, row in enumerate(rows):
+            key: Any = i if i % 2 else f"id {i}"
+            points.append(Point(key, row, {"n": i, "text": f"text of {i} " * 5}))
+        collection.upsert(points)
+        collection.delete([1, 3, "id 4"])
+        collection.set_payload([5], {"n": -5})
+        collection.create_payload_index(("n",), "integer")
+    return folder
+
+
+Content = dict[tuple[type, Any], tuple[str, bytes]]
+
+
+def content(folder: Path) -> Content:
+    """All points, read in three ways that must agree: page by page, by id, and by search."""
+    with Store.open(folder, n_threads=1) as store:
+        collection = store.collection("a")
+        found: Content = {}
+        for record in collection.scroll(limit=2 * N, with_vectors=True)[0]:
+            assert record.vector is not None
+            found[type(record.id), record.id] = (json.dumps(record.payload), record.vector.tobytes())
+        for record in collection.get([key for _, key in found]):
+            assert found[type(record.id), record.id][0] == json.dumps(record.payload)
+        [hits] = collection.search(np.ones((1, DIM)), limit=2 * N, with_vectors=True)
+        assert {(type(hit.id), hit.id) for hit in hits} == set(found)
+        return found
+
+
+def is_found_or_harmless(whole: Path, folder: Path, damaged: bytes) -> bool:
+    """Whether damage is refused (True) or does nothing (False); fails where other points are served."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / DATABASE_FILE).write_bytes(damaged)
+    try:
+        found = content(folder)
+    except StoreError:
+        return True
+    assert found == content(whole)
+    return False
+
+
+def test_a_flipped_bit_anywhere_is_found_or_harmless(whole: Path, tmp_path: Path) -> None:
+    rng = random.Random(11)
+    original = (whole / DATABASE_FILE).read_bytes()
+    n_found = 0
+    for _ in range(60):
+        damaged = bytearray(original)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        n_found += is_found_or_harmless(whole, tmp_path / "damaged", bytes(damaged))
+    assert n_found > 5  # most bytes of a small database belong to no row
+
+
+@pytest.mark.slow
+def test_a_thousand_flipped_bits_are_found_or_harmless(whole: Path, tmp_path: Path) -> None:
+    rng = random.Random(12)
+    original = (whole / DATABASE_FILE).read_bytes()
+    for _ in range(1000):
+        damaged = bytearray(original)
+        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
+        is_found_or_harmless(whole, tmp_path / "damaged", bytes(damaged))
+
+
+@pytest.mark.parametrize("filler", [b"\0", b"\xff"])
+def test_a_page_that_was_lost_is_found_or_harmless(whole: Path, tmp_path: Path, filler: bytes) -> None:
+    original = (whole / DATABASE_FILE).read_bytes()
+    n_found = 0
+    for page in range(len(original) // PAGE_BYTES):
+        damaged = bytearray(original)
+        damaged[page * PAGE_BYTES : (page + 1) * PAGE_BYTES] = filler * PAGE_BYTES
+        n_found += is_found_or_harmless(whole, tmp_path / "damaged", bytes(damaged))
+    assert n_found > 5
