@@ -29,14 +29,15 @@ def save_lines(path: Path, title: str, series: Series, x: str, y: str, log_x: bo
     """Writes lines through points (x, y), one for each name."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for name, points in series.items():
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1.2, label=name)
+    for place, (name, points) in enumerate(series.items()):
+        style = "-" if place < 10 else "--"  # there are ten colours
+        axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3, linewidth=1.2, label=name)
     axes.set(title=title, xlabel=x, ylabel=y)
     if log_x:
         axes.set_xscale("log")
     axes.grid(alpha=0.3)
     if len(series) > 1:
-        axes.legend(fontsize=7, ncols=math.ceil(len(series) / 12))
+        figure.legend(fontsize=7, loc="outside right upper")
     _write(figure, path)
 
 
