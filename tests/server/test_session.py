@@ -18,7 +18,7 @@ from nearlight.server.config import ServerConfig
 from nearlight.server.errors import BundleUnusable, ConfigError, ModelFailure, NotReady
 from nearlight.server.local import LocalServer
 from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
-from nearlight.server.supervisor import Supervisor
+from nearlight.server.supervisor import Life, Supervisor
 from nearlight.server.threads import cpu_budget
 from nearlight.v1 import embedding_pb2, model_pb2
 
@@ -159,6 +159,30 @@ async def test_only_the_last_one_to_fall_takes_the_tower_down_and_the_first_brin
     assert await answers(submit(batcher, [4])) == [8]
     await until(lambda: batcher.alive == 2)
     assert (falls.down, falls.up) == (["test"], ["test"])
+    batcher.close()
+
+
+async def test_a_session_that_gets_no_threads_is_down_until_it_does(
+    supervisor: Supervisor, falls: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batcher = Batcher("test", Doubled(), max_batch=4, supervisor=supervisor)
+    start, refused = Life.start_thread, threading.Event()
+
+    def refuse_engines(self: Life, name: str, loop: Any) -> None:
+        if name == "test engine":
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        start(self, name, loop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Life, "start_thread", refuse_engines)
+        assert await answers(submit(batcher, [KILL])) == [ModelFailure]
+        await until(refused.is_set)
+        await until(lambda: batcher.is_dead)
+        assert await answers(submit(batcher, [1])) == [NotReady]
+        assert falls.up == []
+    await until(lambda: falls.up == ["test"])
+    assert await answers(submit(batcher, [1])) == [2]
     batcher.close()
 
 

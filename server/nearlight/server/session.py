@@ -48,8 +48,12 @@ class Session:
             self._encoder = self._renew()
         self._has_lived = True
         self._batcher.enlist(self)
-        life.start_thread(f"{self.name} gather", self._gather_ahead)
-        life.start_thread(f"{self.name} engine", self._run_engine)
+        try:
+            life.start_thread(f"{self.name} gather", self._gather_ahead)
+            life.start_thread(f"{self.name} engine", self._run_engine)
+        except BaseException:  # no more threads to be had: whoever comes now must not wait for this one
+            self.fall(f"{self.name} could not start its threads")
+            raise
 
     def fall(self, reason: str) -> None:
         """Nothing that this life holds will be answered any more: say so to everyone."""
