@@ -85,7 +85,8 @@ async def test_one_that_is_refused_fails_alone(searched: list[list[Any]]) -> Non
     threads.go.set()
     found = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(one, InvalidQuery) for one in found] == [False, False, True, False]
-    assert [one.hits for one in found if isinstance(one, Fetched)] == [[["a"]], [["b"]], [["c"]]]
+    hits: list[Any] = [one.hits for one in found if isinstance(one, Fetched)]
+    assert hits == [[["a"]], [["b"]], [["c"]]]
     assert line._lines == {}
 
 

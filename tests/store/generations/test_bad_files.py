@@ -22,7 +22,7 @@ N = 400
 VECTORS = clustered(N, 3)
 
 
-def exact_ids(queries: np.ndarray) -> list[list[int]]:  # type: ignore[type-arg]
+def exact_ids(queries: np.ndarray) -> list[list[int]]:
     return [np.lexsort((np.arange(N), -(VECTORS @ query)))[:10].tolist() for query in queries]
 
 

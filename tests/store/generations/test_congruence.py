@@ -42,7 +42,7 @@ class Run:
         return store
 
     def ids(self, most: int) -> list[PointId]:
-        return self.rng.integers(0, N_IDS, self.rng.integers(0, most + 1)).tolist()
+        return [int(i) for i in self.rng.integers(0, N_IDS, self.rng.integers(0, most + 1))]
 
     def upsert(self) -> None:
         points = [

@@ -56,7 +56,9 @@ def recall(collection: Collection, filter: Filter, limit: int = 10) -> tuple[flo
 def test_recall_holds_behind_filters_of_every_width(
     collection: Collection, share: float, is_exact: bool
 ) -> None:
-    assert recall(collection, narrow(share)) == (pytest.approx(1.0, abs=0.05), is_exact)
+    found, was_exact = recall(collection, narrow(share))
+    assert found >= 0.95
+    assert was_exact == is_exact
 
 
 @pytest.mark.parametrize("limit", [1, 10, 100])

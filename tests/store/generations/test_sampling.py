@@ -73,7 +73,7 @@ def test_texts_that_were_asked_tune_the_next_index(store: Store, fill: Fill) -> 
     assert {point.text_recall for point in sealed.generation.tuning.points} == {None}
     asked: list[str] = []
 
-    def bank(space_id: str) -> np.ndarray:  # type: ignore[type-arg]
+    def bank(space_id: str) -> np.ndarray:
         asked.append(space_id)
         return clustered(20, 8)
 

@@ -73,7 +73,7 @@ def test_tuning_stops_where_nothing_is_to_be_gained() -> None:
     best.see(np.arange(200), np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32))
     asked: list[tuple[int, int]] = []
 
-    def propose(some: np.ndarray, k: int, effort: int) -> np.ndarray:  # type: ignore[type-arg]
+    def propose(some: np.ndarray, k: int, effort: int) -> np.ndarray:
         """Finds the first of the best only, as many as the effort."""
         asked.append((k, effort))
         return best.best(100)[: len(some), :effort]

@@ -124,9 +124,12 @@ class Search:
             return self._exact(view)
         width = _widened(sealed)
         effort, recall = self._effort(sealed.generation, wanted)
+        k = min(n_candidates(wanted), sealed.n_alive)
         effort = min(int(effort * width), MAX_EFFORT)
+        if sealed.generation.kind == "hnsw":
+            effort = max(effort, k)  # a graph is searched at least as wide as what it shall bring
         head = view.beside_sealed
-        scores, seqs = self._proposals(sealed, wanted, effort)  # (Q, K)
+        scores, seqs = self._proposals(sealed, k, effort)  # (Q, K)
         short = np.flatnonzero(~(scores > -np.inf).all(axis=1))
         if head.n_alive:
             scores, seqs = self._with_head(head, wanted, scores, seqs)
@@ -157,9 +160,8 @@ class Search:
         target = self.params.recall_target or self.recall_target
         return generation.tuning.effort_for(wanted, target)
 
-    def _proposals(self, sealed: SealedView, wanted: int, effort: int) -> tuple[F32, I64]:
-        """Scores, -inf where there is none, and seqs (Q, K) of candidates of the generation."""
-        k = min(n_candidates(wanted), sealed.n_alive)
+    def _proposals(self, sealed: SealedView, k: int, effort: int) -> tuple[F32, I64]:
+        """Scores, -inf where there is none, and seqs (Q, k) of candidates of the generation."""
         allowed = sealed.alive if sealed.n_dead else None
 
         def propose(queries: F32) -> tuple[F32, I64]:
