@@ -21,6 +21,7 @@ from nearlight.store.durability import Durabilities, Durability, check_durabilit
 from nearlight.store.errors import (
     CollectionNotFound,
     StoreClosed,
+    StoreCorrupt,
     StoreError,
     from_sqlite,
     shown,
@@ -97,7 +98,7 @@ class Store:
                 store = cls(connection, path, lock, n_threads)
             except BaseException as error:
                 connection.close()
-                if isinstance(error, sqlite3.Error):
+                if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                     raise from_sqlite(error) from error
                 raise
         except BaseException:
@@ -300,6 +301,8 @@ class Store:
                 self._publish_aliases(load_aliases(connection))
             except sqlite3.Error as error:
                 raise from_sqlite(error) from error
+            except ValueError as error:  # of JSON
+                raise StoreCorrupt(f"the row of a collection is damaged: {error}") from error
 
     def _check_open(self) -> None:
         if self._closed:
