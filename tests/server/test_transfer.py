@@ -288,7 +288,7 @@ def test_rows_that_are_refused_are_named_and_the_others_written(
 def test_a_file_that_is_no_good_is_named(client: Client, tmp_path: Path, write: Any, message: str) -> None:
     write(tmp_path / "a.parquet")
     with pytest.raises(TransferFailed, match=message):
-        Import(client, "bad", open_files(tmp_path / "a.parquet", Columns()), "mine").run()
+        Import(client, "bad", open_files(tmp_path / "a.parquet", Columns()), "of the bad").run()
 
 
 def test_a_missing_collection_and_a_missing_file_are_told(nearlight: Run, tmp_path: Path) -> None:
@@ -298,11 +298,12 @@ def test_a_missing_collection_and_a_missing_file_are_told(nearlight: Run, tmp_pa
 
 
 SLOW_RUN = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from nearlight.client import Client
 from nearlight.client.transfer import exporting, importing
 from nearlight.client.transfer.files import Columns, open_files
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 importing.NOTE_SECONDS, importing.BATCH_POINTS, exporting.PAGE_BYTES = 0.0, 64, 1
 what, address, name, path = sys.argv[1], sys.argv[2], sys.argv[3], Path(sys.argv[4])
 

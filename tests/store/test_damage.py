@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,53 +37,71 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Content = dict[tuple[type, Any], tuple[str, bytes]]
 
 
-def content(folder: Path) -> Content:
-    """All points, read in three ways that must agree: page by page, by id, and by search."""
+@dataclass(frozen=True)
+class Reading:
+    """What a store serves: every point page by page, by id, and by search; and what its doctor finds."""
+
+    points: Content
+    by_id: set[Any]
+    by_search: set[Any]
+    damaged_pages: list[str]
+
+
+def read(folder: Path) -> Reading:
     with Store.open(folder, n_threads=1) as store:
         collection = store.collection("a")
         found: Content = {}
         for record in collection.scroll(limit=2 * N, with_vectors=True)[0]:
             assert record.vector is not None
             found[type(record.id), record.id] = (json.dumps(record.payload), record.vector.tobytes())
-        for record in collection.get([key for _, key in found]):
-            assert found[type(record.id), record.id][0] == json.dumps(record.payload)
+        by_id = {(type(one.id), one.id) for one in collection.get([key for _, key in found])}
         [hits] = collection.search(np.ones((1, DIM)), limit=2 * N, with_vectors=True)
-        assert {(type(hit.id), hit.id) for hit in hits} == set(found)
-        return found
+        by_search = {(type(hit.id), hit.id) for hit in hits}
+        return Reading(found, by_id, by_search, store.damaged_pages())
+
+
+read_once = cache(read)
 
 
 def is_found_or_harmless(whole: Path, folder: Path, damaged: bytes) -> bool:
-    """Whether damage is refused (True) or does nothing (False); fails where other points are served."""
+    """Whether damage is noticed (True) or does nothing (False); fails where anything wrong is served.
+
+    What is damaged in an index of SQLite's may hide a point from a scroll or a look-up by id: comparing every
+    row with its index at each open would take too long. The doctor finds it.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     (folder / DATABASE_FILE).write_bytes(damaged)
     try:
-        found = content(folder)
+        found = read(folder)
     except StoreError:
         return True
-    assert found == content(whole)
-    return False
+    true = read_once(whole)
+    assert all(true.points.get(key) == point for key, point in found.points.items())
+    if (found.points, found.by_id, found.by_search) != (true.points, true.by_id, true.by_search):
+        assert found.damaged_pages
+    return bool(found.damaged_pages)
+
+
+def flipped(whole: Path, rng: random.Random) -> bytes:
+    """The database with one bit flipped, in a byte that is in use: most of a small database is empty."""
+    damaged = bytearray((whole / DATABASE_FILE).read_bytes())
+    at = rng.choice([i for i, byte in enumerate(damaged) if byte])
+    damaged[at] ^= 1 << rng.randrange(8)
+    return bytes(damaged)
 
 
 def test_a_flipped_bit_anywhere_is_found_or_harmless(whole: Path, tmp_path: Path) -> None:
     rng = random.Random(11)
-    original = (whole / DATABASE_FILE).read_bytes()
-    n_found = 0
-    for _ in range(60):
-        damaged = bytearray(original)
-        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        n_found += is_found_or_harmless(whole, tmp_path / "damaged", bytes(damaged))
-    assert n_found > 5  # most bytes of a small database belong to no row
+    n_found = sum(is_found_or_harmless(whole, tmp_path / "damaged", flipped(whole, rng)) for _ in range(25))
+    assert n_found > 12
 
 
 @pytest.mark.slow
 def test_a_thousand_flipped_bits_are_found_or_harmless(whole: Path, tmp_path: Path) -> None:
     rng = random.Random(12)
-    original = (whole / DATABASE_FILE).read_bytes()
     for _ in range(1000):
-        damaged = bytearray(original)
-        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        is_found_or_harmless(whole, tmp_path / "damaged", bytes(damaged))
+        is_found_or_harmless(whole, tmp_path / "damaged", flipped(whole, rng))
 
 
 @pytest.mark.parametrize("filler", [b"\0", b"\xff"])

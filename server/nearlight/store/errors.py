@@ -181,8 +181,10 @@ def shown(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 
-def from_sqlite(error: sqlite3.Error) -> StoreError:
-    """The error of this tree that says what SQLite said."""
+def from_sqlite(error: sqlite3.Error | UnicodeDecodeError) -> StoreError:
+    """The error of this tree that says what SQLite said; names and texts that are no UTF-8 mean damage."""
+    if isinstance(error, UnicodeDecodeError):
+        return StoreCorrupt(f"the store's database holds text that is not UTF-8: {error}")
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # extended codes keep the primary one in the low byte
     if code == sqlite3.SQLITE_FULL:
         return StoreFull(f"no room left for the store ({error}); nothing of this call was stored")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from nearlight.store import rows
 from nearlight.store.collection import Collection
 from nearlight.store.creating import KEEPS_ORIGINALS
+from nearlight.store.errors import StoreCorrupt
 from nearlight.store.filters.indexes import payload_indexes
 from nearlight.store.generations.publishing import IndexFile, newest_file
 from nearlight.store.generations.settings import IndexSettings
@@ -35,19 +36,22 @@ def load_collections(connection: sqlite3.Connection, shared: Shared) -> Iterator
     """Every collection, by name.
 
     Raises:
-        StoreCorrupt: a vector is not what was written.
+        StoreCorrupt: a vector is not what was written, or a row is damaged.
         sqlite3.Error: the database cannot be read.
     """
     for collection_id, space_no, dim, *columns in connection.execute(_COLLECTIONS).fetchall():
         name, space_id, created_unix_ms, metadata, last_seq, config = columns
         place = Place(collection_id, space_no, dim)
         file = newest_file(connection, place)
-        info = replace(
-            CollectionInfo(name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq),
-            payload_indexes=payload_indexes(connection, collection_id),
-            index_settings=IndexSettings.from_json(config),
-            keeps_originals=bool(json.loads(config).get(KEEPS_ORIGINALS)),
-        )
+        try:
+            info = replace(
+                CollectionInfo(name, space_id, dim, 0, created_unix_ms, json.loads(metadata), last_seq),
+                payload_indexes=payload_indexes(connection, collection_id),
+                index_settings=IndexSettings.from_json(config),
+                keeps_originals=bool(json.loads(config).get(KEEPS_ORIGINALS)),
+            )
+        except ValueError as error:  # of JSON
+            raise StoreCorrupt(f"the row of collection {name!r} is damaged: {error}") from error
         collection = Collection(info, place, _loaded_head(connection, place, file), shared)
         collection._family.upgrade = load_upgrade(connection, collection_id)
         yield Loaded(collection, file)

@@ -39,7 +39,7 @@ class Readers:
                 yield connection
             finally:
                 self._give(connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise from_sqlite(error) from error
 
     def close(self) -> None:

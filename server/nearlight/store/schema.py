@@ -137,7 +137,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         raise StoreCorrupt(f"{path} is not a database")
     try:
         _check_or_create(connection, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         connection.close()
         translated = from_sqlite(error)
         raise type(translated)(f"cannot open {path}: {translated}") from error

@@ -97,8 +97,10 @@ class Store:
             connection = open_database(path)
             try:
                 store = cls(connection, path, lock, n_threads)
-            except BaseException:
+            except BaseException as error:
                 connection.close()
+                if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+                    raise from_sqlite(error) from error
                 raise
         except BaseException:
             lock.release()
