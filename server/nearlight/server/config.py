@@ -73,8 +73,8 @@ class BatchingConfig(_Section):
     """How inputs share a run of the engine. There is no waiting time: an idle engine starts at once.
 
     Args:
-        max_images: images of one batch.
-        max_texts: texts of one batch.
+        max_images: images of one batch. Where it is neither set nor tuned, half of it on the CPU.
+        max_texts: texts of one batch; likewise.
         text_lengths: token lengths a text is padded to, where the model allows trimming; the model's context
             length always joins them.
         interactive_weight: engine time of interactive calls over that of bulk work when both wait.
