@@ -104,8 +104,8 @@ class EngineConfig(_Section):
         cuda_graphs: capture a CUDA graph for each batch size.
         cuda_tf32: multiply in TF32 on the GPU: faster, less exact.
         tensorrt_cache: folder of TensorRT's engines, which take minutes to build.
-        decode_threads: for decoding images and tokenising texts; 0: one more than cores, as each now and then
-            waits for the interpreter.
+        decode_threads: for decoding images and tokenising texts; 0: one for each core, 2 at least: one that
+            hangs must not keep the others. More than cores wait for each other and for the engine.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
         call_limit_seconds: one run of the engine, or the decoding of one input, may take so long; then its
             inputs fail and the stage is begun anew. Set it well above what a full batch takes.
@@ -136,7 +136,7 @@ class EngineConfig(_Section):
     @property
     def preparing_threads(self) -> int:
         """Threads that decode and tokenise."""
-        return self.decode_threads or cpu_budget() + 1
+        return self.decode_threads or max(2, cpu_budget())
 
 
 class CacheConfig(_Section):
