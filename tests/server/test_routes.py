@@ -33,6 +33,6 @@ async def test_methods_are_found_by_name_and_not_registered_one_by_one() -> None
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        check: Any = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[no-untyped-call]
+        check: Any = health_pb2_grpc.HealthStub(channel).Check
         assert (await check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
     await server.stop(0)

@@ -145,9 +145,9 @@ def test_serve_uses_it_and_what_the_user_sets_wins(
     save_tuning(
         data, tuning_of(tiny_bundle, image=tuning_of(tiny_bundle).image.model_copy(update={"cosine": 0.998}))
     )
-    assert opened("image") == ("fp32", config_of([tiny_bundle], data).engine.session_threads, 16, ())
+    assert opened("image") == ("fp32", config_of([tiny_bundle], data).engine.session_threads, 8, ())
     elsewhere = open_tower_engine(bundle, "image", config_of([tiny_bundle], tmp_path / "other"))
-    assert (str(elsewhere.encoder.facts.provider), elsewhere.max_batch) == ("CPUExecutionProvider", 16)
+    assert (str(elsewhere.encoder.facts.provider), elsewhere.max_batch) == ("CPUExecutionProvider", 8)
 
 
 def test_auto_takes_an_engine_whose_vectors_hold(

@@ -76,8 +76,8 @@ class BatchingConfig(_Section):
     """How inputs share a run of the engine. There is no waiting time: an idle engine starts at once.
 
     Args:
-        max_images: images of one batch.
-        max_texts: texts of one batch.
+        max_images: images of one batch. Where it is neither set nor tuned, half of it on the CPU.
+        max_texts: texts of one batch; likewise.
         text_lengths: token lengths a text is padded to, where the model allows trimming; the model's context
             length always joins them.
         interactive_weight: engine time of interactive calls over that of bulk work when both wait.
@@ -113,8 +113,8 @@ class EngineConfig(_Section):
         image_profile: "fast" decodes a JPEG at 1/2, 1/4 or 1/8 of its size where that leaves enough pixels;
             vectors change a little (`nearlight tune --images FOLDER` says by how much). A call may choose for
             itself.
-        decode_threads: for decoding images and tokenising texts; 0: one more than cores, as each now and then
-            waits for the interpreter.
+        decode_threads: for decoding images and tokenising texts; 0: one for each core, 2 at least: one that
+            hangs must not keep the others. More than cores wait for each other and for the engine.
         prototype_cache_entries: label lists whose vectors are kept for Classify.
         call_limit_seconds: one run of the engine, or the decoding of one input, may take so long; then its
             inputs fail and the stage is begun anew. Set it well above what a full batch takes.
@@ -176,7 +176,7 @@ class EngineConfig(_Section):
     @property
     def preparing_threads(self) -> int:
         """Threads that decode and tokenise."""
-        return self.decode_threads or cpu_budget() + 1
+        return self.decode_threads or max(2, cpu_budget())
 
 
 class CacheConfig(_Section):

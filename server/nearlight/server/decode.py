@@ -161,6 +161,9 @@ def _prepare(work: Work, pulse: Pulse) -> None:
         return
     if pulse.is_lost:
         return
+    if reason := work.call.no_longer_wanted():  # its caller has left meanwhile
+        work.settle(reason)
+        return
     work.row, work.truncated = prepared.row, prepared.truncated
     work.perceptual_hash = prepared.perceptual_hash
     work.call.times.cover(decode_ms=(time.monotonic() - started) * 1e3)

@@ -25,6 +25,10 @@ log = get_logger(__name__)
 
 Open = Callable[[], Engine]
 
+# Largest batches of a CPU, unless tuned or set: larger ones are hardly faster there, but keep single calls
+# waiting for longer, and leave the engine idle while those who were answered together ask again.
+CPU_BATCH: dict[TowerKind, int] = {"image": 8, "text": 16}
+
 
 @dataclass(frozen=True, slots=True)
 class TowerEngine:
@@ -60,6 +64,8 @@ def open_tower_engine(bundle: Bundle, kind: TowerKind, config: ServerConfig) -> 
     max_batch, lengths = _batching(bundle, kind, config, tuned)
     graph = tower_graph(bundle, kind, lengths)
     first, opens = _opened(bundle, graph, config.engine, tuned, max_batch)
+    if first.facts.shares_cores and tuned is None and not _is_set(kind, config):
+        max_batch = min(max_batch, CPU_BATCH[kind])
     encoders = (first, *(reopen() for reopen in opens[1:]))
     for encoder in encoders:
         _make_ready(bundle, kind, encoder, graph, max_batch, config.engine.min_cosine)
@@ -140,9 +146,9 @@ def _batching(
 ) -> tuple[int, tuple[int, ...]]:
     """Most rows of a run, and the lengths of texts: as set by the user, else as tuned, else the defaults."""
     batching = config.batching
-    name = "max_images" if kind == "image" else "max_texts"
-    is_set = name in batching.model_fields_set
-    max_batch = tuned.max_batch if tuned and not is_set else int(getattr(batching, name))
+    max_batch = batching.max_images if kind == "image" else batching.max_texts
+    if tuned and not _is_set(kind, config):
+        max_batch = tuned.max_batch
     tower = bundle.manifest.towers.text
     if kind == "image" or tower is None:
         return max_batch, ()
@@ -150,6 +156,11 @@ def _batching(
     if tuned and tuned.text_lengths and "text_lengths" not in batching.model_fields_set:
         lengths = tuned.text_lengths
     return max_batch, tuple(text_widths(tower, lengths))
+
+
+def _is_set(kind: TowerKind, config: ServerConfig) -> bool:
+    """Whether the user says how large batches of this tower may be."""
+    return ("max_images" if kind == "image" else "max_texts") in config.batching.model_fields_set
 
 
 def _opened(
