@@ -8,7 +8,15 @@ from typing import TypeVar
 
 from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store import CollectionInfo, StoreCorrupt, StoreError, VectorCollection, VectorStore
+from nearlight.store import (
+    Collection,
+    CollectionInfo,
+    NotOnThisEngine,
+    StoreCorrupt,
+    StoreError,
+    VectorCollection,
+    VectorStore,
+)
 
 Result = TypeVar("Result")
 
@@ -51,6 +59,23 @@ class Catalog:
         if not name:
             raise InvalidInput(f"{field} is empty; it must name a collection", field=field)
         return self.store.collection(name)
+
+    def embedded(self, name: str, what: str) -> Collection:
+        """A collection of the embedded store, for what only that can do.
+
+        Args:
+            name: of the collection.
+            what: it is that an engine cannot, as the caller knows it.
+
+        Raises:
+            InvalidInput: no name.
+            CollectionNotFound: no such collection.
+            NotOnThisEngine: it is in an engine.
+        """
+        found = self.collection(name)
+        if not isinstance(found, Collection):
+            raise NotOnThisEngine(f"{what} is for the embedded store; collection {name!r} is in an engine")
+        return found
 
     async def info(self, name: str, field: str = "collection") -> CollectionInfo:
         """A collection with the number of points that it has now, which an engine may have to be asked for.

@@ -20,7 +20,6 @@ from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, Changed, CollectionInfo, Hit, PayloadKind, Point, PointId, Record
 from nearlight.store.selection import Selection
 from nearlight.store.snapshots import SnapshotInfo
-from nearlight.store.verifying import Verification
 
 
 class Points(Protocol):
@@ -145,9 +144,6 @@ class VectorCollection(Points, Queries, Protocol):
 
     def delete_payload_index(self, path: Path) -> None:
         """Remove such an index."""
-
-    def verify(self, n_sample: int = 1000) -> Verification:
-        """Compare what searches read with what is stored."""
 
 
 class CalibrationKeeper(Protocol):
