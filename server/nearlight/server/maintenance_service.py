@@ -41,7 +41,7 @@ class MaintenanceService(maintenance_pb2_grpc.MaintenanceServiceServicer):
         self, request: maintenance_pb2.VerifyRequest, context: Context
     ) -> maintenance_pb2.VerifyResponse:
         """Compare what searches read with what is stored."""
-        collection = self._catalog.collection(request.collection)
+        collection = self._catalog.embedded_collection(request.collection, "Verify")
         if request.sample > MAX_SAMPLE:
             raise InvalidInput(
                 f"sample is {request.sample}; the limit is {MAX_SAMPLE}, 0 means {DEFAULT_SAMPLE}",

@@ -25,7 +25,6 @@ from nearlight.store.searching import Answer
 from nearlight.store.selection import Selection
 from nearlight.store.snapshots import SnapshotInfo
 from nearlight.store.upserts import Terms, Upserted
-from nearlight.store.verifying import Verification
 
 
 class Points(Protocol):
@@ -170,9 +169,6 @@ class VectorCollection(Points, Queries, Protocol):
 
     def delete_payload_index(self, path: Path) -> None:
         """Remove such an index."""
-
-    def verify(self, n_sample: int = 1000) -> Verification:
-        """Compare what searches read with what is stored."""
 
 
 class CalibrationKeeper(Protocol):

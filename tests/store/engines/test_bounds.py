@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nearlight.store.engines.bounds import bounds_of
@@ -18,7 +18,7 @@ def must(test: Any, key: str = "k") -> c.Filter:
     return c.Filter(must=(c.Field((key,), test),))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(oracle.filters, st.sampled_from(oracle.IDS), oracle.payloads)
 @example(must(c.Range(gt=2.0**53)), 1, {"k": 2**53 + 1})
 @example(must(c.Range(lte=float(2**53))), 1, {"k": 2**53 + 1})
@@ -75,6 +75,7 @@ def test_of_a_single_value_nothing_is_left_to_judge(test: Any, value: Any) -> No
     assert holds(bounds.lower, 1, facets) == holds(bounds.upper, 1, facets)
 
 
+@settings(deadline=None)
 @given(st.floats(-70, 70), st.floats(-150, 150), st.floats(10, 400_000))
 def test_most_of_a_circle_is_sure(lat: float, lon: float, radius_m: float) -> None:
     bounds = bounds_of(must(c.GeoRadius(c.GeoPoint(lat, lon), radius_m)))

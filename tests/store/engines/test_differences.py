@@ -110,7 +110,6 @@ def test_what_only_the_embedded_store_has(places: VectorCollection, other: Engin
     for work in (
         lambda: places.create_payload_index(("n",), "integer"),
         lambda: places.delete_payload_index(("n",)),
-        lambda: places.verify(),
         lambda: other.snapshots.create("places"),
         lambda: other.snapshots.restore("a", "b"),
         lambda: other.snapshots.delete("a"),

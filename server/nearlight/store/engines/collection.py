@@ -24,7 +24,6 @@ from nearlight.store.grouping import HitGroup, grouped
 from nearlight.store.points import F32, Hit, PayloadKind, PointId
 from nearlight.store.queries import check_number, checked_span, query_vectors
 from nearlight.store.searching import Answer
-from nearlight.store.verifying import Verification
 
 _FIRST_CANDIDATES = 64
 _WIDEN = 4
@@ -165,7 +164,10 @@ class EngineCollection(EnginePoints):
         Raises:
             NotOnThisEngine: always.
         """
-        raise self._refused("payload indexes", "every payload key is filtered through its own index already")
+        raise NotOnThisEngine(
+            f"payload indexes are for the embedded store; collection {self._name!r} is in "
+            f"{self._engine.name}, where every payload key has its index"
+        )
 
     def delete_payload_index(self, path: Path) -> None:
         """Refused; see `create_payload_index`.
@@ -174,19 +176,6 @@ class EngineCollection(EnginePoints):
             NotOnThisEngine: always.
         """
         self.create_payload_index(path, "keyword")
-
-    def verify(self, n_sample: int = 1000) -> Verification:
-        """Refused: the engine's files are its own.
-
-        Raises:
-            NotOnThisEngine: always.
-        """
-        raise self._refused("Verify", "its files are its own; use its tools")
-
-    def _refused(self, what: str, why: str) -> NotOnThisEngine:
-        return NotOnThisEngine(
-            f"{what} is for the embedded store; collection {self._name!r} is in {self._engine.name}: {why}"
-        )
 
     def _beyond(self, what: str, n_points: int) -> NotOnThisEngine:
         most = self._engine.limits.hits

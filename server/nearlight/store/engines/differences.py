@@ -86,6 +86,12 @@ DIFFERENCES = (
     ),
     Difference("payload indexes", "yes", f"{_REFUSED}: every key has its index", "as Milvus"),
     Difference("Verify, snapshots", "yes", f"{_REFUSED}: use its own tools", "as Milvus"),
+    Difference("`exact`, `recall_target`", "yes", f"with `FLAT`, which is exact; else {_REFUSED}", _REFUSED),
+    Difference("terms of an upsert, UpdateCollection, index_config", "yes", _REFUSED, _REFUSED),
+    Difference(
+        "durability", "full or relaxed", "the engine's own; RELAXED is refused at creation", "as Milvus"
+    ),
+    Difference("MeasureRecall, FindDuplicates, upgrades, `store_images`", "yes", _REFUSED, _REFUSED),
     Difference("Calibrate, `min_relevance`", "yes", _REFUSED, _REFUSED),
     Difference("label sets", "in the data folder", "in the data folder of each server", "as Milvus"),
 )
