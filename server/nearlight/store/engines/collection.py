@@ -177,6 +177,11 @@ class EngineCollection(EnginePoints):
         """
         self.create_payload_index(path, "keyword")
 
+    def _refused(self, what: str, why: str) -> NotOnThisEngine:
+        return NotOnThisEngine(
+            f"{what}: only the embedded store can; collection {self._name!r} is in {self._engine.name}: {why}"
+        )
+
     def _beyond(self, what: str, n_points: int) -> NotOnThisEngine:
         most = self._engine.limits.hits
         return NotOnThisEngine(
