@@ -6,21 +6,26 @@ import pytest
 from nearlight.store import Sampled, SearchParams, Store
 from nearlight.store.filters.conditions import Field, Filter, Range
 from nearlight.store.generations.sampling import selectivity
+from nearlight.store.generations.sealed import Generation
 from nearlight.store.generations.tuning import Tuning
+from nearlight.store.points import F32, I64
 from tests.store.generations.conftest import DIM, Fill, clustered
 
 
 def test_live_searches_are_compared_with_exact_ones(
     store: Store, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nearlight.store.generations.search.n_candidates", lambda wanted: wanted)
+    def any_rows(_: Generation, some: F32, k: int, effort: int, allowed: object = None) -> I64:
+        return np.tile(np.arange(k), (len(some), 1))
+
     collection = fill(1500)
     samples: list[Sampled] = []
     store.sampler.share, store.sampler.on_sample = 1.0, samples.append
-    blind = SearchParams(hnsw_ef=1)
     queries = clustered(6, 5)
     true = collection.answer(queries, limit=10, params=SearchParams(exact=True))
-    found = collection.answer(queries, limit=10, params=blind, modality="text")
+    with monkeypatch.context() as patch:
+        patch.setattr(Generation, "candidates", any_rows)
+        found = collection.answer(queries, limit=10, modality="text")
     assert store.sampler.wait_until_done(30)
     assert [one.modality for one in samples] == ["text"] * 6
     assert {one.selectivity for one in samples} == {"all"}

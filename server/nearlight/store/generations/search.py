@@ -130,7 +130,10 @@ class Search:
             effort = max(effort, k)  # a graph is searched at least as wide as what it shall bring
         head = view.beside_sealed
         scores, seqs = self._proposals(sealed, k, effort)  # (Q, K)
-        short = np.flatnonzero(~(scores > -np.inf).all(axis=1))
+        # A graph brings all it was asked for, unless most of the query's neighbourhood is left out; lists may
+        # hold fewer.
+        needed = k if sealed.generation.kind == "hnsw" else min(wanted, sealed.n_alive)
+        short = np.flatnonzero((scores > -np.inf).sum(axis=1) < needed)
         if head.n_alive:
             scores, seqs = self._with_head(head, wanted, scores, seqs)
         found = _best(view, scores, seqs, self.span, wanted, self.with_vectors)
