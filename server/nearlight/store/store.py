@@ -95,9 +95,12 @@ class Store:
         path = folder / DATABASE_FILE
         try:
             connection = open_database(path)
+            store = cls.__new__(cls)
             try:
-                store = cls(connection, path, lock, n_threads)
+                store.__init__(connection, path, lock, n_threads)  # type: ignore[misc]
             except BaseException as error:
+                if hasattr(store, "_writer"):  # its thread must not meet a connection that was closed
+                    store._writer.close()
                 connection.close()
                 if isinstance(error, sqlite3.Error | UnicodeDecodeError):
                     raise from_sqlite(error) from error
