@@ -63,8 +63,8 @@ def test_it_runs_full_batches_of_one_shape(
     done, elapsed_s = limit.run([*images, "dog", long], 0.3)
     assert elapsed_s >= 0.3
     assert done == sum(shape[0] for shape in shapes)
-    assert {shape[0] for shape in shapes if len(shape) == 4} == {16}
-    assert {shape[0] for shape in shapes if len(shape) == 2} <= {32}
+    assert {shape[0] for shape in shapes if len(shape) == 4} == {8}
+    assert {shape[0] for shape in shapes if len(shape) == 2} <= {16}
     limit.close()
 
 
