@@ -73,27 +73,12 @@ def test_products_are_found() -> None:
     ]
 
 
-def test_ranges_are_those_of_the_inputs_or_a_part_of_them_that_loses_less() -> None:
+def test_ranges_are_those_of_the_inputs() -> None:
     model = named(layered())
-    seen = observe(model, "rows", ROWS)
+    ranges = calibrate(model, observe(model, "rows", ROWS)).ranges
     every = np.concatenate(ROWS)
-    np.testing.assert_array_equal(seen.lows["rows"], every.min(axis=0))
-    np.testing.assert_array_equal(seen.highs["rows"], every.max(axis=0))
-    ranges = calibrate(model, seen).ranges
+    assert ranges["rows"] == (float(every.min()), float(every.max()))
     assert set(ranges) == {"rows", "stretched", "t1"}
-    low, high = ranges["rows"]
-    assert 0.5 <= low / every.min() <= 1
-    assert low / every.min() == pytest.approx(high / every.max())
-
-
-def test_a_lonely_value_is_clipped() -> None:
-    model = named(layered(layers=1))
-    spiky = [batch.copy() for batch in ROWS]
-    spiky[0][0, 0] = 9.0
-    low, high = calibrate(model, observe(model, "rows", spiky)).ranges["rows"]
-    assert high < 9 * 0.9
-    even = [np.sign(batch) for batch in ROWS]  # nothing stands out: all is kept
-    assert calibrate(model, observe(model, "rows", even)).ranges["rows"] == (-1.0, 1.0)
 
 
 def test_one_product_by_hand() -> None:

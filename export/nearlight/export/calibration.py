@@ -12,7 +12,6 @@ from nearlight.export.progress import tell
 from nearlight.export.quantise import Array, columns_of, products, scale_of
 
 _SAMPLED_ROWS = 256
-_SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)  # of a range that may be kept; the first of the best is
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,11 @@ def observe(model: onnx.ModelProto, name: str, batches: Sequence[Array]) -> Obse
 
 def calibrate(model: onnx.ModelProto, seen: Observed) -> Calibration:
     """The range of each tensor, and what 8 bits do to each product."""
-    weights = weights_by_name(model)
-    importance: dict[str, Array] = {}
-    for product in products(model):
-        rows = (weights[product.weight].astype(np.float64) ** 2).sum(axis=product.axis)  # (C,)
-        importance[product.given] = importance.get(product.given, 0) + rows
     ranges = {
-        tensor: _range(
-            (min(0.0, float(low.min())), max(0.0, float(seen.highs[tensor].max()))),
-            seen.rows[tensor],
-            importance[tensor],
-        )
+        tensor: (min(0.0, float(low.min())), max(0.0, float(seen.highs[tensor].max())))
         for tensor, low in seen.lows.items()
     }
+    weights = weights_by_name(model)
     errors = {
         product.node: _error(
             seen.rows[product.given], ranges[product.given], weights[product.weight], product.axis
@@ -86,24 +77,6 @@ def calibrate(model: onnx.ModelProto, seen: Observed) -> Calibration:
         for product in products(model)
     }
     return Calibration(ranges, errors)
-
-
-def _range(limits: tuple[float, float], rows: Array, importance: Array) -> tuple[float, float]:
-    """The part of a range that loses least: a few values are clipped so that all others get finer steps.
-
-    Args:
-        limits: Least and greatest value seen.
-        rows: Some rows (N, C).
-        importance: What the error of each channel counts (C,).
-    """
-
-    def loss(share: float) -> float:
-        scale, zero = scale_of(limits[0] * share, limits[1] * share)
-        coarse = (np.clip(np.round(rows / scale) + zero, 0, 255) - zero) * scale  # (N, C)
-        return float((((coarse - rows).astype(np.float64) ** 2) * importance).sum())
-
-    best = min(_SHARES, key=loss)
-    return limits[0] * best, limits[1] * best
 
 
 def _values(
