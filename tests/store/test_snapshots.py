@@ -13,6 +13,7 @@ from nearlight.store import (
     CollectionExists,
     CollectionNotFound,
     Filter,
+    IndexSettings,
     InvalidCollection,
     Point,
     SnapshotDamaged,
@@ -100,6 +101,13 @@ def test_images_and_hashes_come_along(store: Store) -> None:
         assert connection.execute("SELECT image FROM images WHERE seq = ?", (record.seq,)).fetchall() == [
             (b"\xff",)
         ]
+
+
+def test_settings_come_along(store: Store) -> None:
+    store.create_collection("c", space_id="s", dim=2, index=IndexSettings(kind="exact"), durability="relaxed")
+    restored = store.snapshots.restore(store.snapshots.create("c").name, "d")
+    assert restored.info.index_settings == IndexSettings(kind="exact")
+    assert restored.info.durability == "relaxed"
 
 
 def test_snapshots_are_listed_newest_first_and_removed(store: Store) -> None:

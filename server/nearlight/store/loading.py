@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from nearlight.store import rows
 from nearlight.store.collection import Collection
@@ -14,9 +15,12 @@ from nearlight.store.generations.publishing import IndexFile, newest_file
 from nearlight.store.generations.settings import IndexSettings
 from nearlight.store.points import CollectionInfo
 from nearlight.store.rows import Place
+from nearlight.store.schema import open_database
 from nearlight.store.searching import Shared
+from nearlight.store.upgrade_cleaning import clean_step
 from nearlight.store.upgrade_job import load_upgrade
 from nearlight.store.view import Head
+from nearlight.store.writer import Writer
 
 _COLLECTIONS = """
 SELECT collection_id, space_no, dim, name, space_id, collections.created_unix_ms, metadata, last_seq, config
@@ -30,6 +34,16 @@ class Loaded:
 
     collection: Collection
     index_file: IndexFile | None
+
+
+def open_writer(path: Path) -> Writer:
+    """The writer of a database; its thread uses the connection from now on, and `close` ends both."""
+    connection = open_database(path)
+    try:
+        return Writer(connection, clean_step)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def load_collections(connection: sqlite3.Connection, shared: Shared) -> Iterator[Loaded]:

@@ -1,4 +1,4 @@
-"""What a snapshot carries beside the points: how the collection was calibrated, and how it writes.
+"""What a snapshot carries beside the points: how the collection was calibrated, is indexed, and writes.
 
 It is a table of its own in the snapshot's file, under its checksum; a snapshot without it is an older one.
 """
@@ -10,31 +10,42 @@ from dataclasses import dataclass, field
 from nearlight.store.calibrations import NONE, Calibrations, Nulls, nulls_of
 from nearlight.store.durability import KEY as DURABILITY
 from nearlight.store.durability import Durability
-from nearlight.store.errors import SnapshotDamaged
+from nearlight.store.errors import InvalidCollection, SnapshotDamaged
+from nearlight.store.generations.settings import CHOSEN, IndexSettings, store_settings
 from nearlight.store.rows import Place
 from nearlight.store.searching import Shared
 from nearlight.store.writer import Transaction
 
 TABLE = "CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;"
 _SETTING = f"""
-SELECT coalesce(json_extract(config, '$.{DURABILITY}'), 'full') FROM collections WHERE collection_id = ?
+SELECT coalesce(json_extract(config, '$.{DURABILITY}'), 'full'), config
+FROM collections WHERE collection_id = ?
 """  # noqa: S608
+_INDEX = "index"
 _CALIBRATION = "SELECT json_extract(calibration, '$.collections.' || ?) FROM spaces WHERE space_no = ?"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class About:
-    """What is carried: how writes are acknowledged, and the nulls by modality with the text they are of."""
+    """What is carried.
+
+    Attributes:
+        durability: how writes are acknowledged.
+        calibration: the text that `nulls` are of.
+        nulls: by modality.
+        index: how the collection is to be indexed.
+    """
 
     durability: Durability = "full"
     calibration: str = ""
     nulls: Nulls = field(default_factory=lambda: NONE)
+    index: IndexSettings = CHOSEN
 
 
 def copy_about(connection: sqlite3.Connection, place: Place, target: sqlite3.Connection) -> None:
     """Copy it from a store into a snapshot's file; a calibration that cannot be read is left out."""
-    (durability,) = connection.execute(_SETTING, (place.collection_id,)).fetchone()
-    found = {DURABILITY: durability}
+    durability, config = connection.execute(_SETTING, (place.collection_id,)).fetchone()
+    found = {DURABILITY: durability, _INDEX: json.dumps(IndexSettings.from_json(config).to_json())}
     try:
         key = f'"{place.collection_id}"'
         (found["calibration"],) = connection.execute(_CALIBRATION, (key, place.space_no)).fetchone()
@@ -58,7 +69,12 @@ def read_about(connection: sqlite3.Connection, name: str) -> About:
         nulls = nulls_of(json.loads(text)) if text else NONE
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotDamaged(f"snapshot {name!r}: its calibration cannot be read: {error}") from error
-    return About("relaxed" if found.get(DURABILITY) == "relaxed" else "full", text, nulls)
+    try:
+        index = IndexSettings.from_json(f'{{"index": {found.get(_INDEX, "{}")}}}')
+        index.check()
+    except (ValueError, TypeError, AttributeError, InvalidCollection) as error:
+        raise SnapshotDamaged(f"snapshot {name!r}: its index settings cannot be read: {error}") from error
+    return About("relaxed" if found.get(DURABILITY) == "relaxed" else "full", text, nulls, index)
 
 
 class Carrier:
@@ -77,6 +93,8 @@ class Carrier:
         """Write it in the transaction that reveals the collection."""
         if about.durability != "full":
             self._durabilities.keep(transaction, place, about.durability)
+        if about.index != CHOSEN:
+            store_settings(transaction.connection, place.collection_id, about.index)
         if about.nulls:
             self._calibrations.keep(transaction, place, json.loads(about.calibration))
 

@@ -9,6 +9,7 @@ from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
 from nearlight.store.creating import check_collection, check_free
 from nearlight.store.errors import StoreError, StoreFull
+from nearlight.store.generations.settings import IndexSettings
 from nearlight.store.points import CollectionInfo
 from nearlight.store.restoring import Restoration
 from nearlight.store.searching import Shared
@@ -107,7 +108,7 @@ class Snapshots:
         restoration = Restoration(writer, self._folder, info)
         try:
             restoration.fill()
-            made = self._handle(restoration, info, name)
+            made = self._handle(restoration, info, name, about.index)
 
             def write(transaction: Transaction) -> None:
                 restoration.reveal(transaction, name)
@@ -123,7 +124,9 @@ class Snapshots:
             raise
         return made
 
-    def _handle(self, restoration: Restoration, info: SnapshotInfo, name: str) -> Collection:
+    def _handle(
+        self, restoration: Restoration, info: SnapshotInfo, name: str, index: IndexSettings
+    ) -> Collection:
         known = CollectionInfo(
             name,
             info.space_id,
@@ -133,6 +136,7 @@ class Snapshots:
             info.metadata,
             restoration.last_seq,
             restoration.payload_indexes,
+            index_settings=index,
             keeps_originals=info.keeps_originals,
         )
         return Collection(known, restoration.place, restoration.head, self._shared)

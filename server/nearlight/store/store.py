@@ -30,17 +30,16 @@ from nearlight.store.generations.publishing import FOLDER as INDEX_FOLDER
 from nearlight.store.generations.sampling import RecallSampler
 from nearlight.store.generations.settings import CHOSEN, IndexSettings, store_settings
 from nearlight.store.label_sets import LabelSets
-from nearlight.store.loading import load_collections
+from nearlight.store.loading import load_collections, open_writer
 from nearlight.store.lock import FolderLock
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
 from nearlight.store.restoring import hidden_collections
 from nearlight.store.rows import Place
-from nearlight.store.schema import DATABASE_FILE, open_database
+from nearlight.store.schema import DATABASE_FILE
 from nearlight.store.searching import Shared
 from nearlight.store.snapshot_keeper import Snapshots
 from nearlight.store.snapshots import FOLDER as SNAPSHOT_FOLDER
-from nearlight.store.upgrade_cleaning import clean_step
 from nearlight.store.upgrades import Upgrades
 from nearlight.store.view import Head
 from nearlight.store.writer import Transaction, Writer
@@ -49,13 +48,11 @@ from nearlight.store.writer import Transaction, Writer
 class Store:
     """The collections of one data folder. All methods block and may be called from any thread."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, path: Path, lock: FolderLock, n_threads: int | None
-    ) -> None:
+    def __init__(self, writer: Writer, path: Path, lock: FolderLock, n_threads: int | None) -> None:
         """Made by `open`, which loads the collections next."""
         self._lock = lock
         self._readers = Readers(path)
-        self._writer = Writer(connection, clean_step)
+        self._writer = writer
         self._scanner = Scanner(n_threads)
         self.sampler = RecallSampler(self._scanner)
         durabilities = Durabilities(self._writer, self._readers)
@@ -94,19 +91,16 @@ class Store:
             raise StoreError(f"cannot use the data folder {folder}: {error}") from error
         path = folder / DATABASE_FILE
         try:
-            connection = open_database(path)
-            store = cls.__new__(cls)
+            writer = open_writer(path)
             try:
-                store.__init__(connection, path, lock, n_threads)  # type: ignore[misc]
-            except BaseException as error:
-                if hasattr(store, "_writer"):  # its thread must not meet a connection that was closed
-                    store._writer.close()
-                connection.close()
-                if isinstance(error, sqlite3.Error | UnicodeDecodeError):
-                    raise from_sqlite(error) from error
+                store = cls(writer, path, lock, n_threads)
+            except BaseException:
+                writer.close()
                 raise
-        except BaseException:
+        except BaseException as error:
             lock.release()
+            if isinstance(error, sqlite3.Error | UnicodeDecodeError):
+                raise from_sqlite(error) from error
             raise
         try:
             store._forget_hidden()
