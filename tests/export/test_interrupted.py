@@ -24,6 +24,7 @@ def started(run: Path, place: Path, limit_bytes: int | None = None) -> subproces
     """`nearlight export`; with `limit_bytes` no file may become larger, as on a disk that is full."""
 
     def limited() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests run in the background
         if limit_bytes is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
