@@ -50,15 +50,12 @@ class State(Collector):
 
     def _collections(self) -> Iterator[Metric]:
         points, head, dead, recall = (
-            GaugeMetricFamily(f"nearlight_collection_{name}", text, labels=["collection"])
+            GaugeMetricFamily(name, text, labels=["collection"])
             for name, text in (
-                ("points", "Points."),
-                ("head_points", "Points that are compared one by one, beside the index where there is one."),
-                ("tombstones", "Dead points that are still in the index."),
-                (
-                    "estimated_recall",
-                    "Recall@10 of the index, measured on vectors held out when it was built.",
-                ),
+                ("nearlight_collection_points", "Points."),
+                ("nearlight_collection_head_points", "Points compared one by one, beside an index."),
+                ("nearlight_collection_tombstones", "Dead points that are still in the index."),
+                ("nearlight_collection_estimated_recall", "Recall@10 measured when the index was built."),
             )
         )
         try:
