@@ -240,11 +240,6 @@ def test_what_cannot_be_judged_says_why(stubs: Any, collection: str, photos: str
             grpc.StatusCode.NOT_FOUND,
             "nowhere",
         ),
-        (
-            lambda: stubs.maintenance.MeasureRecall(maintenance_pb2.MeasureRecallRequest()),
-            grpc.StatusCode.UNIMPLEMENTED,
-            "MeasureRecall is not built",
-        ),
     ]
     for call, code, words in calls:
         with pytest.raises(grpc.RpcError) as caught:
