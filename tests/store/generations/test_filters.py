@@ -77,13 +77,14 @@ def test_more_hits_than_an_index_should_give_come_from_an_exact_search(collectio
     assert len(answer.hits[0]) == 3000
 
 
-def test_each_search_has_its_own_parameters(collection: Collection) -> None:
+def test_each_search_has_its_own_parameters(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Searches side by side, with different widths, find what they find alone."""
+    monkeypatch.setattr("nearlight.store.generations.search.n_candidates", lambda wanted: wanted)
     queries = clustered(30, 13)
     widths = [4, 16, 64, 256]
 
     def ids(width: int) -> list[list[object]]:
-        found = collection.answer(queries, limit=10, params=SearchParams(hnsw_ef=width))
+        found = collection.answer(queries, limit=5, params=SearchParams(hnsw_ef=width))
         return [[hit.id for hit in hits] for hits in found.hits]
 
     alone = {width: ids(width) for width in widths}

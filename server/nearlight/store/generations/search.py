@@ -124,15 +124,15 @@ class Search:
             return self._exact(view)
         width = _widened(sealed)
         effort, recall = self._effort(sealed.generation, wanted)
-        k = min(n_candidates(wanted), sealed.n_alive)
+        k, is_graph = min(n_candidates(wanted), sealed.n_alive), sealed.generation.kind == "hnsw"
         effort = min(int(effort * width), MAX_EFFORT)
-        if sealed.generation.kind == "hnsw":
+        if is_graph:
             effort = max(effort, k)  # a graph is searched at least as wide as what it shall bring
         head = view.beside_sealed
         scores, seqs = self._proposals(sealed, k, effort)  # (Q, K)
-        # A graph brings all it was asked for, unless most of the query's neighbourhood is left out; lists may
-        # hold fewer.
-        needed = k if sealed.generation.kind == "hnsw" else min(wanted, sealed.n_alive)
+        # Where a graph brings less than it was asked for, most of the query's neighbourhood is left out, and
+        # what it did bring is not the best; lists may hold fewer.
+        needed = k if is_graph else min(wanted, k)
         short = np.flatnonzero((scores > -np.inf).sum(axis=1) < needed)
         if head.n_alive:
             scores, seqs = self._with_head(head, wanted, scores, seqs)
