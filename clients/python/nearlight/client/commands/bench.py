@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
@@ -33,6 +27,7 @@ LIMIT_GROUP = "nearlight.in_process_limit"
 Kind = Literal["images", "texts", "mix"]
 
 
+@with_server
 def bench(
     kind: Annotated[Kind, typer.Argument(help="What to send.")] = "images",
     images: Annotated[
@@ -66,11 +61,7 @@ def bench(
     png: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Save a picture of latency against load here.")
     ] = None,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a server under load, next to what the machine does without it.
@@ -92,7 +83,7 @@ def bench(
 
     plan = plan_of(in_flight, rates, seconds, batch)
     share = {"images": 0.0, "texts": 1.0, "mix": text_share}[kind]
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         if png:
             check_drawing()
         chosen_images = images_of(images) if share < 1 else []
@@ -109,7 +100,7 @@ def bench(
         if png:
             draw(outcome, png, f"{info.name}, {kind}, {batch} a call")
     setting = {
-        "server": server,
+        "server": server.server,
         "model": info.name,
         "provider": info.provider,
         "threads": info.threads,

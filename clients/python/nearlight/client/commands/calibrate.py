@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
     printable,
@@ -38,6 +32,7 @@ AT_ONCE = 64
 SHOWN_FAILURES = 20
 
 
+@with_server
 def calibrate(
     source: Annotated[
         str, typer.Argument(help="Folder of a folder per class, parquet file, or glob.", show_default=False)
@@ -51,11 +46,7 @@ def calibrate(
     ] = 0.5,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw of the images held out.")] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Measure, store nothing.")] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a label set's probabilities to labelled images, so that 80 % is right 8 times in 10.
@@ -81,7 +72,7 @@ def calibrate(
     except SourceError as error:
         raise typer.BadParameter(str(error)) from None
     started = time.monotonic()
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         wanted = client.label_set(label_set)
         one = client.model(model or wanted.model)
         check_classes(images, wanted)

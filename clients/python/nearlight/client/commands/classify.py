@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
     printable,
@@ -27,6 +21,7 @@ if TYPE_CHECKING:
     from nearlight.client.classification import ClassifyOptions
 
 
+@with_server
 def classify(
     files: Annotated[list[Path], typer.Argument(help="Images.", show_default=False)],
     labels: Annotated[str | None, typer.Option(help='Labels, such as "cat,dog".')] = None,
@@ -42,11 +37,7 @@ def classify(
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=0, help="Labels per image; 0: all.")] = 5,
     model: Annotated[str, typer.Option(help="Model. Default: the label set's, else the server's.")] = "",
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Label images with any words.
@@ -72,7 +63,7 @@ def classify(
         options["min_probability"] = min_probability
     if template:
         options["templates"] = template
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         results = client.classify(files, **options)
     if as_json:
         print_json([as_document(file, result) for file, result in zip(files, results, strict=True)])

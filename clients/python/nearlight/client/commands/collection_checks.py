@@ -7,29 +7,20 @@ from typing import Annotated
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
 
 
+@with_server
 def verify(
     name: NameArgument,
     sample: Annotated[int, typer.Option(min=0, help="Points that must find themselves; 0: 1000.")] = 0,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that what searches read is what is stored. The exit code is 1 where it is not.
@@ -38,7 +29,7 @@ def verify(
 
     - `nearlight collections verify photos`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         report = client.verify(name, sample=sample, timeout=LONG_SECONDS)
     if as_json:
         print_json({"ok": report.ok, **dataclasses.asdict(report)})
@@ -50,13 +41,10 @@ def verify(
         raise typer.Exit(1)
 
 
+@with_server
 def calibrate(
     name: NameArgument,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Give hits a relevance from 0 to 1, fitted to the collection's own vectors and a bank of prompts.
@@ -69,7 +57,7 @@ def calibrate(
     - `nearlight collections calibrate photos`
     - `nearlight search "a dog on the beach" -c photos --min-relevance 0.5`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         fitted = client.calibrate_collection(name)
     if as_json:
         print_json({"name": name, **dataclasses.asdict(fitted)})

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.commands import (
     collection_checks,
     duplicates,
@@ -17,15 +16,10 @@ from nearlight.client.commands import (
     transfer,
     upgrade,
 )
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.snapshots import NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
     printable,
@@ -61,12 +55,9 @@ app.command("import")(transfer.import_)
 
 
 @app.command("list")
+@with_server
 def list_all(
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """List the collections.
@@ -76,7 +67,7 @@ def list_all(
     - `nearlight collections list`
     - `nearlight collections list --json`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         found = client.collections()
     if as_json:
         print_json([as_document(one) for one in found])
@@ -86,13 +77,10 @@ def list_all(
 
 
 @app.command()
+@with_server
 def info(
     name: NameArgument,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Show one collection.
@@ -102,11 +90,12 @@ def info(
     - `nearlight collections info photos`
     - `nearlight collections info photos --json | jq .count`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         show(client.collection(name), as_json)
 
 
 @app.command()
+@with_server
 def create(
     name: NameArgument,
     model: Annotated[str, typer.Option(help="Model to embed with. Default: the server's.")] = "",
@@ -114,11 +103,7 @@ def create(
         bool, typer.Option("--store-images", help="Keep images and texts, for a change of model.")
     ] = False,
     durability: DurabilityOption = "full",
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Create an empty collection.
@@ -129,7 +114,7 @@ def create(
     - `nearlight collections create photos --model nearlight-tiny`
     - `nearlight collections create photos --store-images`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         made = client.create_collection(
             name, model=model, durability=cast("Durability", durability), store_images=store_images
         )
@@ -137,14 +122,11 @@ def create(
 
 
 @app.command()
+@with_server
 def update(
     name: NameArgument,
     durability: DurabilityOption,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Change when writes of a collection are acknowledged.
@@ -153,19 +135,16 @@ def update(
 
     - `nearlight collections update photos --durability relaxed`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         show(client.update_collection(name, durability=cast("Durability", durability)), as_json)
 
 
 @app.command()
+@with_server
 def delete(
     name: NameArgument,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a collection and its points, for good.
@@ -175,7 +154,7 @@ def delete(
     - `nearlight collections delete photos`
     - `nearlight collections delete photos --yes`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         if not yes:
             count = client.collection(name).count
             typer.confirm(f"Delete collection {name!r} with {count} points for good?", abort=True, err=True)
@@ -187,16 +166,13 @@ def delete(
 
 
 @app.command()
+@with_server
 def aliases(
     changes: Annotated[
         list[str] | None, typer.Argument(metavar="[ALIAS=COLLECTION]...", show_default=False)
     ] = None,
     remove: Annotated[list[str] | None, typer.Option("--remove", help="Alias to remove.")] = None,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """List the aliases, once those given were made, moved or removed: all in one step, or none.
@@ -213,7 +189,7 @@ def aliases(
         if not (alias and equals and name):
             raise typer.BadParameter(f"{printable(change)} is not of the form ALIAS=COLLECTION")
         wanted[alias] = name
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         if wanted or remove:
             client.update_aliases(wanted, remove or [])
         found = client.aliases()
@@ -224,6 +200,7 @@ def aliases(
 
 
 @app.command("index-payload")
+@with_server
 def index_payload(
     name: NameArgument,
     key: Annotated[str, typer.Argument(help="Payload key; dots go into objects.", show_default=False)],
@@ -231,11 +208,7 @@ def index_payload(
         str, typer.Option(help="Its values: keyword, integer, number, bool, datetime or geo.")
     ] = "keyword",
     drop: Annotated[bool, typer.Option("--drop", help="Remove the index instead.")] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Make filters on a payload key fast.
@@ -246,7 +219,7 @@ def index_payload(
     - `nearlight collections index-payload photos year --kind integer`
     - `nearlight collections index-payload photos tags --drop`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         if drop:
             one = client.delete_payload_index(name, key)
         else:

@@ -19,7 +19,8 @@ from nearlight.client.commands.classify import print_results
 from nearlight.client.commands.index import index_images
 from nearlight.client.commands.search import as_document as hit_document
 from nearlight.client.commands.search import print_hits
-from nearlight.client.commands.terminal import JsonOption, connected, print_json
+from nearlight.client.commands.server_options import Server
+from nearlight.client.commands.terminal import JsonOption, print_json
 
 if TYPE_CHECKING:
     from nearlight.client import Client
@@ -94,7 +95,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="nearlight-demo-") as scratch:
         images = folder or copy_photographs(Path(scratch) / "photographs")
         with running_server(bundle, Path(scratch) / "data", listen) as address:
-            with connected(address, None, None) as client:
+            with Server(address).connected() as client:
                 document = show(client, images, as_json)
             document = {"server": address, "folder": str(images), **document}
             document["seconds"] = round(time.monotonic() - started, 1)

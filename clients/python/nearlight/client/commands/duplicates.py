@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
@@ -28,6 +22,7 @@ if TYPE_CHECKING:
 DELETE_AT_ONCE = 256
 
 
+@with_server
 def duplicates(
     name: NameArgument,
     by: Annotated[
@@ -47,11 +42,7 @@ def duplicates(
         bool, typer.Option("--delete", help="Delete all but the oldest point of each group.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """List groups of points that show (nearly) the same, largest first; in each the oldest comes first.
@@ -66,7 +57,7 @@ def duplicates(
     - `nearlight collections duplicates photos --by hash --threshold 2 --delete`
     """
     options = options_of(by, threshold, filter)
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         found = client.find_duplicates(name, **options)
         ids = [hit.id for group in found for hit in group[1:]]
         deleted = 0

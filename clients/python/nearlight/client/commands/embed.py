@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     printable,
 )
@@ -26,6 +20,7 @@ if TYPE_CHECKING:
     from nearlight.client.values import Input
 
 
+@with_server
 def embed(
     inputs: Annotated[
         list[str], typer.Argument(metavar="FILE|TEXT...", help="Image files and texts.", show_default=False)
@@ -39,11 +34,7 @@ def embed(
         bool,
         typer.Option("--fast", help="Decode large JPEGs smaller: quicker, and vectors change a little."),
     ] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Turn images and texts into vectors, saved as .npy.
@@ -59,7 +50,7 @@ def embed(
     sources = [image_or_text(word) for word in inputs]
     if not out.parent.is_dir():  # said before the work, not after it
         raise typer.BadParameter(f"cannot write {out}: there is no folder {out.parent}")
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         result = client.embed(sources, model=model, dim=dim, image_profile="fast" if fast else "")
     save(out, result.vectors)
     count, dim = result.vectors.shape

@@ -9,16 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     CollectionOption,
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     printable,
 )
@@ -32,6 +26,7 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 50
 
 
+@with_server
 def index(
     source: Annotated[str, typer.Argument(help="Folder, parquet file, or glob of them.", show_default=False)],
     collection: CollectionOption,
@@ -58,11 +53,7 @@ def index(
             help="Leave out images that look like one that is there: so many of 64 bits may differ; try 4.",
         ),
     ] = None,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Put a folder or a parquet file of images into a collection.
@@ -86,7 +77,7 @@ def index(
         images = open_source(source, image_column, id_column)
     except SourceError as error:
         raise typer.BadParameter(str(error)) from None
-    with connected(server, token, tls_ca, tls_cert, tls_key, max_attempts=12) as client:
+    with server.connected(max_attempts=12) as client:
         client.models(timeout=3.0)  # a server that is not there is noticed soon
         made = client.create_collection(collection, model=model, exist_ok=True, store_images=store_images)
         if store_images and not made.store_images:

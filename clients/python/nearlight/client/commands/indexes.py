@@ -7,16 +7,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
 )
 
@@ -26,6 +20,7 @@ if TYPE_CHECKING:
 KindOption = Annotated[str, typer.Option(help="auto (by size), exact, hnsw or ivf.")]
 
 
+@with_server
 def index(
     name: NameArgument,
     kind: KindOption = "auto",
@@ -33,11 +28,7 @@ def index(
     recall_target: Annotated[float, typer.Option(help="Recall@10 wanted, 0.5 to 1; 0: chosen.")] = 0.0,
     hnsw_m: Annotated[int, typer.Option(help="Neighbours of a node, 4 to 128; 0: chosen.")] = 0,
     hnsw_ef_construction: Annotated[int, typer.Option(help="Width while building; 0: chosen.")] = 0,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Say how a collection is indexed. An index that is due then is built in the background.
@@ -59,7 +50,7 @@ def index(
         hnsw_ef_construction=hnsw_ef_construction,
         recall_target=recall_target,
     )
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         one = client.configure_index(name, config)
     if as_json:
         print_json({"name": name, **dataclasses.asdict(one.index)})
@@ -69,15 +60,12 @@ def index(
         )
 
 
+@with_server
 def recall(
     name: NameArgument,
     queries: Annotated[int, typer.Option(min=0, help="Searches to compare; 0: 200.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Hits of each; 0: 10.")] = 0,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Measure now how many of the true nearest points a search finds: by stored vectors, and by texts.
@@ -87,7 +75,7 @@ def recall(
     - `nearlight collections recall photos`
     - `nearlight collections recall photos --queries 1000 --limit 100 --json`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         found = client.measure_recall(name, queries=queries, limit=limit, timeout=LONG_SECONDS)
     if as_json:
         print_json({"name": name, **dataclasses.asdict(found)})

@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.commands.classify import read_labels
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
@@ -39,6 +33,7 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the label set.", show
 
 
 @app.command()
+@with_server
 def put(
     name: NameArgument,
     labels: Annotated[str | None, typer.Option(help='Labels, such as "cat,dog".')] = None,
@@ -59,11 +54,7 @@ def put(
     only_if_absent: Annotated[
         bool, typer.Option("--only-if-absent", help="Refuse to replace a set.")
     ] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Store labels under a name, in place of the set of that name and its calibration.
@@ -84,18 +75,15 @@ def put(
         raise typer.BadParameter("--from brings labels, templates, model and probability with it")
     else:
         wanted = dataclasses.replace(read_document(document), name=name)
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         show(client.put_label_set(wanted, only_if_absent=only_if_absent), as_json)
 
 
 @app.command()
+@with_server
 def get(
     name: NameArgument,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Show one label set.
@@ -105,17 +93,14 @@ def get(
     - `nearlight labels get pets`
     - `nearlight labels get pets --json > pets.json`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         show(client.label_set(name), as_json)
 
 
 @app.command("list")
+@with_server
 def list_all(
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """List the label sets.
@@ -125,7 +110,7 @@ def list_all(
     - `nearlight labels list`
     - `nearlight labels list --json | jq -r .[].name`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         found = client.label_sets()
     if as_json:
         print_json([as_document(one) for one in found])
@@ -135,13 +120,10 @@ def list_all(
 
 
 @app.command()
+@with_server
 def delete(
     name: NameArgument,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Delete a label set and its calibration.
@@ -150,7 +132,7 @@ def delete(
 
     - `nearlight labels delete pets`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         client.delete_label_set(name)
     if as_json:
         print_json({"name": name, "deleted": True})

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
@@ -31,13 +25,10 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the model.", show_def
 
 
 @app.callback(invoke_without_command=True)
+@with_server
 def models(
     context: typer.Context,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """List the models a server has loaded; load, unload and alias them.
@@ -50,7 +41,7 @@ def models(
     """
     if context.invoked_subcommand is not None:
         return
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         found = client.models()
     if as_json:
         print_json([dataclasses.asdict(model) for model in found])
@@ -59,6 +50,7 @@ def models(
 
 
 @app.command()
+@with_server
 def load(
     bundle: Annotated[
         str,
@@ -72,11 +64,7 @@ def load(
         list[str] | None, typer.Option(help="Move this alias to it once it is ready; repeatable.")
     ] = None,
     default: Annotated[bool, typer.Option("--default", help="Make it the default model.")] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Load a bundle into a running server; aliases move when it is warm and checked, and no call fails.
@@ -86,7 +74,7 @@ def load(
     - `nearlight models load /srv/models/clip-v2 --alias clip --default`
     - `nearlight models load nearlight-tiny --name second`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         loaded = client.load_model(bundle, name=name, aliases=alias or (), make_default=default)
     if as_json:
         print_json(dataclasses.asdict(loaded))
@@ -95,13 +83,10 @@ def load(
 
 
 @app.command()
+@with_server
 def unload(
     name: NameArgument,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Take a model out of service, wait for the calls that use it, and give its memory back.
@@ -111,7 +96,7 @@ def unload(
     - `nearlight models unload clip-v1`
     - `nearlight models unload clip-v1 --json`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         client.unload_model(name)
     if as_json:
         print_json({"unloaded": name})
@@ -120,6 +105,7 @@ def unload(
 
 
 @app.command()
+@with_server
 def alias(
     alias: Annotated[
         str | None, typer.Argument(help="Alias to make or move, or to --delete.", show_default=False)
@@ -129,11 +115,7 @@ def alias(
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the alias.")] = False,
     default: Annotated[str, typer.Option(help="Name of the model to make the default.")] = "",
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Make, move or delete an alias, name the default model; without arguments list the aliases.
@@ -150,7 +132,7 @@ def alias(
         raise typer.BadParameter("--delete needs ALIAS")
     changes = {alias: model} if alias is not None and model is not None else {}
     deleted = [alias] if alias is not None and delete else []
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         left = client.update_model_aliases(aliases=changes, deleted=deleted, default_model=default)
     if as_json:
         print_json(left)

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     CollectionOption,
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
@@ -31,6 +25,7 @@ if TYPE_CHECKING:
 _DULL = {"path", "size", "sha256", "mtime", "mtime_ns", "source", "row", "filename"}
 
 
+@with_server
 def search(
     collection: CollectionOption,
     text: Annotated[str | None, typer.Argument(help="Words to search for.", show_default=False)] = None,
@@ -65,11 +60,7 @@ def search(
         float | None,
         typer.Option(min=0.5, max=1, help="Recall wanted of an index. Default: the collection's."),
     ] = None,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Find images by words, by an image, or by a point.
@@ -104,7 +95,7 @@ def search(
         options["diversity"] = diversity
     if filter_json is not None:
         options["filter"] = read_filter(filter_json)
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         found = search_by(
             client, collection, sources(text, image, without or []), point_id, options, group_by
         )

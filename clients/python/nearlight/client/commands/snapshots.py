@@ -8,15 +8,9 @@ from typing import Annotated
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
 )
@@ -27,13 +21,10 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the collection.", sho
 SnapshotArgument = Annotated[str, typer.Argument(help="Name of the snapshot.", show_default=False)]
 
 
+@with_server
 def snapshot(
     name: NameArgument,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Copy a collection, as it is now, to a file in the server's data folder; it goes on serving.
@@ -42,7 +33,7 @@ def snapshot(
 
     - `nearlight collections snapshot photos`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         made = client.create_snapshot(name, timeout=LONG_SECONDS)
     if as_json:
         print_json(dataclasses.asdict(made))
@@ -50,14 +41,11 @@ def snapshot(
         typer.echo(f"{made.name}: {made.count} points, {made.size_bytes} bytes, SHA-256 {made.sha256}")
 
 
+@with_server
 def snapshots(
     name: Annotated[str, typer.Argument(help="Only those of this collection.")] = "",
     remove: Annotated[list[str] | None, typer.Option("--remove", help="Snapshot to remove.")] = None,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """List the snapshots, newest first, once those given were removed.
@@ -68,7 +56,7 @@ def snapshots(
     - `nearlight collections snapshots photos --json`
     - `nearlight collections snapshots --remove photos-20261123T080000Z-1a2b3c`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         for one in remove or []:
             client.delete_snapshot(one)
         found = client.snapshots(name)
@@ -88,14 +76,11 @@ def snapshots(
     print_table(["snapshot", "collection", ">points", ">bytes", "created"], rows)
 
 
+@with_server
 def restore(
     snapshot: SnapshotArgument,
     name: Annotated[str, typer.Argument(help="Name of the new collection.", show_default=False)],
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Make a new collection of a snapshot, once its checksums hold: whole, or not at all.
@@ -105,7 +90,7 @@ def restore(
     - `nearlight collections restore photos-20261123T080000Z-1a2b3c photos-restored`
     - then `nearlight collections aliases live=photos-restored`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key) as client:
+    with server.connected() as client:
         made = client.restore_snapshot(snapshot, name, timeout=LONG_SECONDS)
     if as_json:
         print_json(dataclasses.asdict(made))

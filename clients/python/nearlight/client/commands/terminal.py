@@ -1,13 +1,11 @@
-"""What the subcommands share: the options that name a server, errors as people see them, JSON on stdout."""
+"""What subcommands print: JSON on stdout, tables, values as one line."""
 
 from __future__ import annotations
 
 import json
 import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,83 +13,13 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nearlight.client import Client, NearlightError
 
 PIPE_COLUMNS = 160
 
-ServerOption = Annotated[
-    str,
-    typer.Option(
-        "--server", envvar="NEARLIGHT_SERVER", help="host:port of the server; https://host:port for TLS."
-    ),
-]
-TokenOption = Annotated[
-    str | None,
-    typer.Option("--token", envvar="NEARLIGHT_TOKEN", show_default=False, help="Bearer token."),
-]
-TlsCaOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tls-ca", envvar="NEARLIGHT_TLS_CA", help="PEM file of the authority to trust; means TLS."
-    ),
-]
-TlsCertOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--tls-cert",
-        envvar="NEARLIGHT_TLS_CERT",
-        help="PEM file of your own certificate, for a server that asks for one; means TLS.",
-    ),
-]
-TlsKeyOption = Annotated[
-    Path | None,
-    typer.Option("--tls-key", envvar="NEARLIGHT_TLS_KEY", help="PEM file of the key of --tls-cert."),
-]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="One JSON document on stdout; all else goes to stderr.")
 ]
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", help="Name or alias of the collection.")]
-
-
-@contextmanager
-def connected(
-    server: str,
-    token: str | None,
-    tls_ca: Path | None,
-    tls_cert: Path | None = None,
-    tls_key: Path | None = None,
-    max_attempts: int = 6,
-) -> Iterator[Client]:
-    """Gives a client; ends the command with a message where a call fails, and quietly on Ctrl-C."""
-    from nearlight.client import Client, Connection, NearlightError, RetryPolicy, Tls
-
-    address = server.removeprefix("https://").removeprefix("http://").rstrip("/")
-    wants_tls = tls_ca or tls_cert or tls_key or server.startswith("https://")
-    try:
-        tls = Tls(ca=tls_ca, certificate=tls_cert, key=tls_key) if wants_tls else None
-        retry = RetryPolicy(max_attempts=max_attempts)
-        with Client(Connection(address, token=token, tls=tls, retry=retry)) as client:
-            yield client
-    except NearlightError as error:
-        typer.echo(explain(error, address), err=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
-
-
-def explain(error: NearlightError, address: str) -> str:
-    """Returns an error for people: what to do about it, where that is known."""
-    from nearlight.client import NotReady, Unauthenticated
-
-    if isinstance(error, NotReady) and "failed to connect" in str(error).lower():
-        return (
-            f"Nothing listens at {address}. Start a server in another terminal:\n\n"
-            "    nearlight serve --data ./nearlight-data\n\n"
-            "or name one that runs with --server HOST:PORT (or NEARLIGHT_SERVER)."
-        )
-    if isinstance(error, Unauthenticated):
-        return f"error: {error}\nGive a token with --token (or NEARLIGHT_TOKEN)."
-    return f"error: {error}"
 
 
 def print_json(document: Any) -> None:

@@ -10,16 +10,10 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.snapshots import NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     printable,
 )
@@ -35,6 +29,7 @@ class Counting(Protocol):
     resumed: int
 
 
+@with_server
 def export(
     name: NameArgument,
     out: Annotated[
@@ -43,11 +38,7 @@ def export(
             help="FILE.parquet, FILE.npy (with FILE.jsonl beside it), or a folder of parquet files."
         ),
     ],
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Write ids, vectors and payloads of a collection to files, while it serves; memory stays small.
@@ -61,7 +52,7 @@ def export(
     - `nearlight collections export photos --out photos.npy`
     - `nearlight collections export photos --out /big-disk/photos/`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key, max_attempts=12) as client:
+    with server.connected(max_attempts=12) as client:
         from nearlight.client.transfer.exporting import Export
 
         with progress_bar("exporting", client.collection(name).count) as on_progress, said_when_interrupted():
@@ -73,6 +64,7 @@ def export(
         typer.echo(f"{out}: {run.rows} points")
 
 
+@with_server
 def import_(
     name: NameArgument,
     source: Annotated[
@@ -85,11 +77,7 @@ def import_(
         str, typer.Option(help="Other parquet: column of ids; without it row numbers.")
     ] = "id",
     vector_column: Annotated[str, typer.Option(help="Other parquet: column of vectors.")] = "vector",
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Write the points of files into a collection, which is made where it is missing.
@@ -104,7 +92,7 @@ def import_(
     - `nearlight collections import photos vectors.npy --space-id my-own-space`
     - `nearlight collections import photos other.parquet --id-column file --vector-column emb --space-id own`
     """
-    with connected(server, token, tls_ca, tls_cert, tls_key, max_attempts=12) as client:
+    with server.connected(max_attempts=12) as client:
         from nearlight.client.transfer.files import Columns, open_files
         from nearlight.client.transfer.importing import Import
 

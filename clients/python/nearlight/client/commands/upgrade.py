@@ -11,16 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nearlight.client.address import DEFAULT_ADDRESS
+from nearlight.client.commands.server_options import DEFAULT_SERVER, Server, with_server
 from nearlight.client.commands.snapshots import LONG_SECONDS, NameArgument
 from nearlight.client.commands.terminal import (
     JsonOption,
-    ServerOption,
-    TlsCaOption,
-    TlsCertOption,
-    TlsKeyOption,
-    TokenOption,
-    connected,
     print_json,
     print_table,
     printable,
@@ -34,6 +28,7 @@ if TYPE_CHECKING:
 SHOWN_FAILURES = 50
 
 
+@with_server
 def upgrade(
     name: NameArgument,
     bundle: Annotated[
@@ -69,11 +64,7 @@ def upgrade(
     status: Annotated[bool, typer.Option("--status", help="Only tell how far it is.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Let the old model serve again.")] = False,
     clean: Annotated[bool, typer.Option("--clean", help="Remove the old vectors: no way back.")] = False,
-    server: ServerOption = DEFAULT_ADDRESS,
-    token: TokenOption = None,
-    tls_ca: TlsCaOption = None,
-    tls_cert: TlsCertOption = None,
-    tls_key: TlsKeyOption = None,
+    server: Server = DEFAULT_SERVER,
     as_json: JsonOption = False,
 ) -> None:
     """Change the model of a collection while it serves.
@@ -91,7 +82,7 @@ def upgrade(
     """
     wanted = step_of(bundle, step, status=status, rollback=rollback, clean=clean)
     originals = originals_of(images, image_column, id_column, drop_missing=drop_missing)
-    with connected(server, token, tls_ca, tls_cert, tls_key, max_attempts=12) as client:
+    with server.connected(max_attempts=12) as client:
         if wanted is None:
             found, failed = run(client, name, bundle, model_name, originals, max_rate)
             found = end(client, found, failed, query or [], no_promote=no_promote, drop_missing=drop_missing)
