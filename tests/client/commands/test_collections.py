@@ -6,6 +6,8 @@ from typing import Any
 from typer.testing import CliRunner
 
 from nearlight.client import cli
+from nearlight.client.commands.collections import indexed
+from nearlight.client.index_values import IndexState
 
 
 def test_create_info_list_delete(nearlight: Any, fake: Any) -> None:
@@ -40,3 +42,9 @@ def test_models(nearlight: Any) -> None:
         ("b", 4, ["image", "text"]),
     ]
     assert "image+text" in nearlight("models").stdout
+
+
+def test_an_index_is_told_in_words() -> None:
+    assert indexed(IndexState()) == "exact, ready"
+    graph = IndexState("hnsw", "building", 3, 900, head_points=12, tombstones=4, estimated_recall=0.9912)
+    assert indexed(graph) == "hnsw, building: 12 points beside it, 4 dead in it, recall 0.991"

@@ -27,6 +27,7 @@ from nearlight.client.commands.terminal import (
 
 if TYPE_CHECKING:
     from nearlight.client import CollectionInfo
+    from nearlight.client.index_values import IndexState
     from nearlight.client.terms import Durability
     from nearlight.client.values import PayloadKind
 
@@ -232,7 +233,7 @@ def show(one: CollectionInfo, as_json: bool) -> None:
     if as_json:
         print_json(as_document(one))
         return
-    document = {**as_document(one), "created_unix_ms": created(one)}
+    document = {**as_document(one), "created_unix_ms": created(one), "index": indexed(one.index)}
     rows = [
         (key.removesuffix("_unix_ms"), "-" if value in ("", (), {}) else value)
         for key, value in document.items()
@@ -243,6 +244,14 @@ def show(one: CollectionInfo, as_json: bool) -> None:
 def as_document(one: CollectionInfo) -> dict[str, Any]:
     """Returns a collection as JSON."""
     return dataclasses.asdict(one)
+
+
+def indexed(index: IndexState) -> str:
+    """Returns how a collection is searched, for people; an exact search has no recall to tell."""
+    if not index.generation:
+        return f"{index.kind}, {index.state}"
+    beside = f"{index.head_points} points beside it, {index.tombstones} dead in it"
+    return f"{index.kind}, {index.state}: {beside}, recall {index.estimated_recall:.3f}"
 
 
 def created(one: CollectionInfo) -> str:
