@@ -198,7 +198,7 @@ def insert_others(
     """
     space_id = upgrade.old.space_id if other.space_no == upgrade.old.space_no else upgrade.new.space_id
     found = []
-    for seq, point in zip(written.seqs, batch.points, strict=True):
+    for seq, point in zip(written.seqs, batch.points, strict=bool(batch.points)):
         if point.other is not None and point.other.space_id == space_id:
             vector = np.asarray(point.other.vector, np.float32)  # (D2,)
             if vector.shape == (other.dim,) and np.isfinite(vector).all() and vector.any():
