@@ -46,7 +46,13 @@ BAD_PAYLOADS: list[bytes | str] = [
 BAD_IDS: list[Any] = ["", "x" * 513, "\ud800", -1, 2**64, True, 1.5, None]
 NAN, INF = np.nan, np.inf
 BAD_ROWS: list[list[float]] = [[0, 0, 0, 0], [NAN, 1, 1, 1], [1, INF, 1, 1], [-INF, NAN, 0, 0]]
-LONG_ROWS: list[list[float]] = [[3e38, 3e38, 3e38, 3e38], [1e-45, 0, 0, 0], [3, 4, 0, 0], [1, 0, 0, 0], [1 + 5e-7, 0, 0, 0]]
+LONG_ROWS: list[list[float]] = [
+    [3e38, 3e38, 3e38, 3e38],
+    [1e-45, 0, 0, 0],
+    [3, 4, 0, 0],
+    [1, 0, 0, 0],
+    [1 + 5e-7, 0, 0, 0],
+]
 
 
 def random_rows(rng: np.random.Generator, n: int) -> npt.NDArray[np.float32]:
@@ -74,8 +80,7 @@ def test_a_block_is_prepared_as_its_points_are(seed: int) -> None:
     assert made.vector_checksums.tolist() == expected.vector_checksums.tolist()
     assert list(made.perceptual_hashes) == list(expected.perceptual_hashes)
     assert made.rows == expected.rows
-    for one, point in zip(block, alone, strict=True):
-        assert (one.id, one.payload) == (point.id, point.payload)
+    assert [(one.id, one.payload) for one in block] == [(one.id, one.payload) for one in alone]
 
 
 def fault_of(point_id: Any, row: Any, payload: bytes | str, i: int) -> str | None:

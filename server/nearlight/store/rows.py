@@ -19,16 +19,22 @@ from nearlight.store.writer import Transaction
 
 _LOAD_ROWS = 4096
 
-_LOAD = """
-SELECT points.seq, vectors.vector, vectors.checksum
-FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+# Of `vectors AS at`, found by an index, and `vectors`, the row that it points to. SQLite takes a seq from the
+# index where it can, and a damaged one would give a point the vector of another: the row says whose it is.
+_IS_OWN = "vectors.seq = at.seq AND vectors.space_no = at.space_no"
+VECTOR = f"iif({_IS_OWN}, vectors.vector, NULL), vectors.checksum"
+_LOAD = f"""
+SELECT points.seq, {VECTOR}
+FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? ORDER BY points.seq
-"""
-_PAGE = """
-SELECT points.seq, vectors.vector, vectors.checksum
-FROM points JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+"""  # noqa: S608 - of constants alone
+_PAGE = f"""
+SELECT points.seq, {VECTOR}
+FROM points JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? AND points.seq > ? AND points.seq <= ? ORDER BY points.seq LIMIT ?
-"""
+"""  # noqa: S608 - of constants alone
 _SEQS = """
 SELECT seq FROM json_each(?) AS wanted CROSS JOIN points ON points.id = wanted.value WHERE collection_id = ?
 """
@@ -51,10 +57,11 @@ _POINTS = """
 SELECT seq, points.id, payload, checksum
 FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value
 """
-_VECTORS = """
-SELECT seq, vector, checksum
-FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.seq = wanted.value WHERE space_no = ?
-"""
+_VECTORS = f"""
+SELECT at.seq, {VECTOR}
+FROM json_each(?) AS wanted CROSS JOIN vectors AS at ON at.seq = wanted.value
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no WHERE at.space_no = ?
+"""  # noqa: S608 - of constants alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +278,7 @@ def stored_vectors(connection: sqlite3.Connection, place: Place, seqs: list[int]
     stored = connection.execute(_VECTORS, (json.dumps(seqs), place.space_no))
     found = {seq: (blob, checksum) for seq, blob, checksum in stored}
     for seq in seqs:
-        if seq not in found or len(found[seq][0]) != 4 * place.dim:
+        if len(found.get(seq, (b"",))[0] or b"") != 4 * place.dim:
             raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
     blobs = b"".join(found[seq][0] for seq in seqs)
     vectors = np.frombuffer(blobs, "<f4").reshape(-1, place.dim).astype(np.float32)  # (N, D)
