@@ -3,7 +3,7 @@
 `prepare` fills a data folder and waits for its index; each other part measures one thing on it and adds a
 table to the file of results:
 
-    python tests/bench/bench_store.py prepare --folder DIR [--rows 100000]
+    python tests/bench/bench_store.py prepare --folder DIR [--rows 100000] [--graph-rows N]
     python tests/bench/bench_store.py exact|graph|calls|filters|open --folder DIR [--out FILE]
 
 Vectors: 512 numbers around 1,000 centres (sigma 0.05), k = 10. The server is a process of its own, and so is
@@ -29,7 +29,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from nearlight.store import Collection, IndexSettings, Point, SearchParams, Store
+from nearlight.store import Collection, IndexSettings, SearchParams, Store, Terms, checked_block
 from nearlight.store.filters.conditions import Field, Filter, Range
 from nearlight.v1 import filter_pb2, point_pb2_grpc, query_pb2, vector_pb2
 
@@ -52,10 +52,10 @@ def vectors(n: int, seed: int) -> F32:
     return unit
 
 
-def prepare(folder: Path, n_rows: int) -> None:
+def prepare(folder: Path, n_exact: int, n_graph: int) -> None:
     with Store.open(folder) as store:
         there = {info.name for info in store.collections()}
-        for name, kind in (("exact", "exact"), ("graph", "hnsw")):
+        for name, kind, n_rows in (("exact", "exact", n_exact), ("graph", "hnsw", n_graph)):
             if name in there:
                 continue
             collection = store.create_collection(
@@ -66,8 +66,9 @@ def prepare(folder: Path, n_rows: int) -> None:
             )
             data, started = vectors(n_rows, 1), time.monotonic()
             for at in range(0, n_rows, 5000):
-                points = [Point(i, data[i], {"n": i}) for i in range(at, min(at + 5000, n_rows))]
-                collection.upsert(points)
+                ids = range(at, min(at + 5000, n_rows))
+                payloads = [f'{{"n":{i}}}' for i in ids]
+                collection.upsert_on(Terms(), checked_block(ids, data[ids.start : ids.stop], payloads)[0])
             took = time.monotonic() - started
             collection.create_payload_index(("n",), "number")
             print(f"{name}: {n_rows} rows in {took:.1f} s, {n_rows / took:.0f} rows/s", flush=True)
@@ -417,11 +418,15 @@ def main() -> None:
     parser.add_argument("part", choices=["prepare", "empty", *PARTS])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument(
+        "--graph-rows", type=int, help="rows of the collection with an index, where not as many"
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.part == "prepare":
-        prepare(arguments.folder, arguments.rows)
-        raw_graph(arguments.folder, arguments.rows)
+        prepare(arguments.folder, arguments.rows, arguments.graph_rows or arguments.rows)
+        if not arguments.graph_rows:
+            raw_graph(arguments.folder, arguments.rows)
         return
     if arguments.part == "empty":
         asyncio.run(serve_empty())

@@ -112,6 +112,7 @@ class Services(
         limits = model_pb2.Limits(
             max_message_bytes=self.script.limits.max_message_bytes,
             max_batch_inputs=self.script.limits.max_batch_inputs,
+            max_block_points=self.script.limits.max_block_points,
         )
         first = not request.page_token
         model = model_pb2.ModelInfo(
@@ -250,7 +251,13 @@ class Services(
                 )
             else:
                 self.script.points[point.id.str or point.id.num] = point
-        written = len(request.points) - len(errors)
+        for i, point_id in enumerate(request.block.ids):
+            start = 4 * DIM * i
+            vector = vector_pb2.Vector(data=request.block.vectors.data[start : start + 4 * DIM])
+            payload = request.block.payloads_json[i] if request.block.payloads_json else b"{}"
+            point = point_pb2.PointInput(id=point_id, vector=vector, payload_json=payload)
+            self.script.points[point_id.str or point_id.num] = point
+        written = len(request.points) + len(request.block.ids) - len(errors)
         return point_pb2.UpsertResponse(seq=len(self.script.seen), upserted=written, errors=errors)
 
     async def Upsert(self, request: Any, context: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nearlight.store import Point, Store, StoreError
+from nearlight.store import Point, Store, StoreCorrupt, StoreError
 from nearlight.store.schema import DATABASE_FILE, PAGE_BYTES
 
 N, DIM = 300, 32
@@ -95,6 +95,17 @@ def test_a_flipped_bit_anywhere_is_found_or_harmless(whole: Path, tmp_path: Path
     rng = random.Random(11)
     n_found = sum(is_found_or_harmless(whole, tmp_path / "damaged", flipped(whole, rng)) for _ in range(25))
     assert n_found > 12
+
+
+def test_an_index_that_points_to_the_vector_of_another_point_is_found(whole: Path, tmp_path: Path) -> None:
+    original = (whole / DATABASE_FILE).read_bytes()
+    seq = (280).to_bytes(2, "big")
+    entry = b"\x04\x09\x02\x02" + seq + seq  # of vectors_by_seq: space 1, the seq, the number of the row
+    assert original.count(entry) == 1
+    damaged = original.replace(entry, entry[:-1] + bytes([entry[-1] ^ 1]))
+    (tmp_path / DATABASE_FILE).write_bytes(damaged)
+    with pytest.raises(StoreCorrupt, match="vector of seq 280"):
+        read(tmp_path)
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ class Scoring(_message.Message):
     def __init__(self, kind: _Optional[_Union[ScoringKind, str]] = ..., logit_scale: _Optional[float] = ..., logit_bias: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_message_bytes", "max_batch_inputs", "max_image_bytes", "max_image_pixels", "max_text_bytes", "max_payload_bytes", "max_query_limit", "max_batch_queries", "max_labels", "max_templates", "max_stream_in_flight", "image_formats")
+    __slots__ = ("max_message_bytes", "max_batch_inputs", "max_image_bytes", "max_image_pixels", "max_text_bytes", "max_payload_bytes", "max_query_limit", "max_batch_queries", "max_labels", "max_templates", "max_stream_in_flight", "image_formats", "max_block_points")
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_INPUTS_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Limits(_message.Message):
     MAX_TEMPLATES_FIELD_NUMBER: _ClassVar[int]
     MAX_STREAM_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FORMATS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BLOCK_POINTS_FIELD_NUMBER: _ClassVar[int]
     max_message_bytes: int
     max_batch_inputs: int
     max_image_bytes: int
@@ -73,7 +74,8 @@ class Limits(_message.Message):
     max_templates: int
     max_stream_in_flight: int
     image_formats: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, max_message_bytes: _Optional[int] = ..., max_batch_inputs: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_payload_bytes: _Optional[int] = ..., max_query_limit: _Optional[int] = ..., max_batch_queries: _Optional[int] = ..., max_labels: _Optional[int] = ..., max_templates: _Optional[int] = ..., max_stream_in_flight: _Optional[int] = ..., image_formats: _Optional[_Iterable[str]] = ...) -> None: ...
+    max_block_points: int
+    def __init__(self, max_message_bytes: _Optional[int] = ..., max_batch_inputs: _Optional[int] = ..., max_image_bytes: _Optional[int] = ..., max_image_pixels: _Optional[int] = ..., max_text_bytes: _Optional[int] = ..., max_payload_bytes: _Optional[int] = ..., max_query_limit: _Optional[int] = ..., max_batch_queries: _Optional[int] = ..., max_labels: _Optional[int] = ..., max_templates: _Optional[int] = ..., max_stream_in_flight: _Optional[int] = ..., image_formats: _Optional[_Iterable[str]] = ..., max_block_points: _Optional[int] = ...) -> None: ...
 
 class Runtime(_message.Message):
     __slots__ = ("provider", "device", "version", "threads", "sessions", "precision")

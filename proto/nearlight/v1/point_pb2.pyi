@@ -46,8 +46,18 @@ class PointInput(_message.Message):
     payload_json: bytes
     def __init__(self, id: _Optional[_Union[_point_id_pb2.PointId, _Mapping]] = ..., vector: _Optional[_Union[_vector_pb2.Vector, _Mapping]] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., payload_json: _Optional[bytes] = ...) -> None: ...
 
+class PointBlock(_message.Message):
+    __slots__ = ("ids", "vectors", "payloads_json")
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    PAYLOADS_JSON_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedCompositeFieldContainer[_point_id_pb2.PointId]
+    vectors: _vector_pb2.VectorBlock
+    payloads_json: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, ids: _Optional[_Iterable[_Union[_point_id_pb2.PointId, _Mapping]]] = ..., vectors: _Optional[_Union[_vector_pb2.VectorBlock, _Mapping]] = ..., payloads_json: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
 class UpsertRequest(_message.Message):
-    __slots__ = ("collection", "points", "wait", "durability", "mode", "space_id", "priority", "cache", "skip_duplicates_bits")
+    __slots__ = ("collection", "points", "wait", "durability", "mode", "space_id", "priority", "cache", "skip_duplicates_bits", "block")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +67,7 @@ class UpsertRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
     SKIP_DUPLICATES_BITS_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_FIELD_NUMBER: _ClassVar[int]
     collection: str
     points: _containers.RepeatedCompositeFieldContainer[PointInput]
     wait: bool
@@ -66,7 +77,8 @@ class UpsertRequest(_message.Message):
     priority: _input_pb2.Priority
     cache: _input_pb2.CacheOptions
     skip_duplicates_bits: int
-    def __init__(self, collection: _Optional[str] = ..., points: _Optional[_Iterable[_Union[PointInput, _Mapping]]] = ..., wait: bool = ..., durability: _Optional[_Union[_collection_pb2.Durability, str]] = ..., mode: _Optional[_Union[UpsertMode, str]] = ..., space_id: _Optional[str] = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., skip_duplicates_bits: _Optional[int] = ...) -> None: ...
+    block: PointBlock
+    def __init__(self, collection: _Optional[str] = ..., points: _Optional[_Iterable[_Union[PointInput, _Mapping]]] = ..., wait: bool = ..., durability: _Optional[_Union[_collection_pb2.Durability, str]] = ..., mode: _Optional[_Union[UpsertMode, str]] = ..., space_id: _Optional[str] = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., skip_duplicates_bits: _Optional[int] = ..., block: _Optional[_Union[PointBlock, _Mapping]] = ...) -> None: ...
 
 class UpsertResponse(_message.Message):
     __slots__ = ("seq", "upserted", "errors", "timings")

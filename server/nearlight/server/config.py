@@ -34,6 +34,7 @@ class LimitsConfig(_Section):
     Args:
         max_message_bytes: one gRPC message; a larger one is RESOURCE_EXHAUSTED from gRPC itself.
         max_batch_inputs: inputs of one Embed, images of one Classify, points of one Upsert, ids of one Get.
+        max_block_points: points of one PointBlock.
         max_image_bytes: one encoded image.
         max_image_pixels: width x height, read from the header before decoding.
         max_text_bytes: one text in UTF-8; tokens past the model's context are cut.
@@ -50,6 +51,7 @@ class LimitsConfig(_Section):
 
     max_message_bytes: Count = 64 * MIB
     max_batch_inputs: Count = 256
+    max_block_points: Count = 10_000
     max_image_bytes: Count = 32 * MIB
     max_image_pixels: Count = 64_000_000
     max_text_bytes: Count = 32 * 1024

@@ -8,6 +8,7 @@ from nearlight.server.cache import CacheUse
 from nearlight.server.call import Input, Outcome, StageTimes
 from nearlight.server.catalog import ATTEMPTS, Catalog, check_space
 from nearlight.server.config import LimitsConfig
+from nearlight.server.convert.blocks import Columns, columns_of
 from nearlight.server.convert.points import NewPoint, check_upsert, new_point, storable
 from nearlight.server.convert.terms import durability_of, refusal_error, terms_of
 from nearlight.server.convert.values import cache_use, item_error, timings
@@ -25,8 +26,12 @@ from nearlight.store import (
     Terms,
     Upserted,
     VectorCollection,
+    ids_of,
 )
 from nearlight.v1 import point_pb2
+
+# More points than these are checked beside the event loop.
+FEW_POINTS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,7 @@ class ReadyBatch:
     collection: VectorCollection
     terms: Terms
     durability: Durability | None
-    points: list[Point]
+    points: Sequence[Point]
     indexes: list[int]  # of the points in the request
     failed: list[tuple[int, ServerError]]
     times: StageTimes
@@ -72,6 +77,20 @@ class Upserter:
         collection = self._catalog.collection(request.collection)
         info = collection.info
         check_space(request.space_id, info)
+        columns = await self._columns(request, info.dim)
+        if columns is not None:
+            return ReadyBatch(
+                collection,
+                terms,
+                durability,
+                columns.points,
+                columns.indexes,
+                columns.failed,
+                StageTimes(),
+                watch,
+                request,
+                patience,
+            )
         news = [new_point(message, i, info.dim, self._limits) for i, message in enumerate(request.points)]
         inputs = [new.source for new in news if isinstance(new, NewPoint) and isinstance(new.source, Input)]
         outcomes: Sequence[Outcome] = []
@@ -115,6 +134,12 @@ class Upserter:
             timings=timings(batch.watch.ms, batch.times, write_ms=writing.ms),
         )
 
+    async def _columns(self, request: point_pb2.UpsertRequest, dim: int) -> Columns | None:
+        """The points where they bring their vectors; many are looked at beside the event loop."""
+        look = partial(columns_of, request, dim, self._limits)
+        n = max(len(request.points), len(request.block.ids))
+        return look() if n < FEW_POINTS else await self._catalog.run(look)
+
     async def _others(
         self, info: CollectionInfo, inputs: Sequence[Input], patience: Patience, use: CacheUse
     ) -> Sequence[OtherVector | None]:
@@ -141,7 +166,10 @@ class Upserter:
             WrongSpace: it holds vectors, and does not say of which space they are.
         """
         request = batch.request
-        if not request.space_id and any(one.WhichOneof("source") == "vector" for one in request.points):
+        brings_vectors = request.HasField("block") or any(
+            one.WhichOneof("source") == "vector" for one in request.points
+        )
+        if not request.space_id and brings_vectors:
             raise WrongSpace(
                 f"collection {request.collection!r} changed its model while the vectors were under way; make "
                 "them anew",
@@ -179,14 +207,16 @@ def _sort(
 
 def _refused(batch: ReadyBatch, done: Upserted) -> list[tuple[int, ServerError]]:
     """The points that were not written; of those with one id the last one stands for all."""
+    if not done.refused:
+        return []
+    ids = ids_of(batch.points)
+    places: dict[tuple[type, PointId], list[int]] = {}
+    for i, point_id in enumerate(ids):
+        places.setdefault((type(point_id), point_id), []).append(batch.indexes[i])
     errors: list[tuple[int, ServerError]] = []
     for refusal in done.refused:
-        point_id = batch.points[refusal.index].id
-        same = [i for i, point in enumerate(batch.points) if _same_id(point.id, point_id)]
-        indexes = [batch.indexes[i] for i in same]
-        errors += [(index, refusal_error(refusal, index, point_id)) for index in indexes]
+        point_id = ids[refusal.index]
+        indexes = places[type(point_id), point_id]
+        in_block = batch.request.HasField("block")
+        errors += [(i, refusal_error(refusal, i, point_id, in_block=in_block)) for i in indexes]
     return errors
-
-
-def _same_id(one: PointId, other: PointId) -> bool:
-    return type(one) is type(other) and one == other

@@ -51,6 +51,9 @@ from nearlight.store.mixing import diverse as diverse
 from nearlight.store.mixing import mean_direction as mean_direction
 from nearlight.store.ordering import Order as Order
 from nearlight.store.ordering import OrderedPlace as OrderedPlace
+from nearlight.store.point_block import PointBlock as PointBlock
+from nearlight.store.point_block import checked_block as checked_block
+from nearlight.store.point_block import ids_of as ids_of
 from nearlight.store.points import Changed as Changed
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit

@@ -18,10 +18,12 @@ from nearlight.store.durability import Durability
 from nearlight.store.family import Elsewhere
 from nearlight.store.filters.checks import check_path
 from nearlight.store.filters.conditions import Path
+from nearlight.store.inserting import insert
 from nearlight.store.originals import keep_originals
 from nearlight.store.parking import parked_place
 from nearlight.store.payload_rows import Moved, change_payloads
 from nearlight.store.payloads import Change, emptying, removing, setting
+from nearlight.store.point_block import batch_of
 from nearlight.store.points import (
     F32,
     Changed,
@@ -31,7 +33,7 @@ from nearlight.store.rows import Written
 from nearlight.store.selection import Selection, lookup_of, size_of
 from nearlight.store.upgrade_rows import insert_others
 from nearlight.store.upserts import ANY, Judge, Refusal, Terms, Upserted
-from nearlight.store.validation import Batch, payload_text, prepare, validate_point
+from nearlight.store.validation import Batch, payload_text, validate_point
 from nearlight.store.writer import Transaction
 
 
@@ -76,7 +78,7 @@ class Collection(CollectionSettings):
 
         Args:
             terms: what the points must be.
-            points: of the same id the last one wins.
+            points: of the same id the last one wins; a `PointBlock` costs least.
             space_id: the space the vectors come from; checked when given.
             durability: of this write; None: the collection's.
 
@@ -95,7 +97,7 @@ class Collection(CollectionSettings):
         terms.check()
         if not points:
             return Upserted(self._last_seq)
-        batch = prepare(points, self._place.dim)
+        batch = batch_of(points, self._place.dim)
 
         def write(transaction: Transaction) -> Admitted:
             self._check_here()
@@ -118,9 +120,9 @@ class Collection(CollectionSettings):
     def _insert(self, transaction: Transaction, batch: Batch) -> Written:
         """Write the points, what they were made of, and their vectors in the other space."""
         connection = transaction.connection
-        written = rows.insert(transaction, self._place, batch)
+        written = insert(transaction, self._place, batch)
         if self._first_info.keeps_originals:
-            given = zip(written.seqs, batch.points, strict=True)
+            given = zip(written.seqs, batch.points, strict=bool(batch.points))
             keep_originals(
                 connection, [(seq, one.original) for seq, one in given if one.original is not None]
             )

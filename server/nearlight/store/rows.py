@@ -2,8 +2,7 @@
 
 import json
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 
@@ -15,21 +14,31 @@ from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, I64, PointId, Record
-from nearlight.store.validation import Batch, row_checksum, vector_checksums
+from nearlight.store.validation import row_checksum, vector_checksums
 from nearlight.store.writer import Transaction
 
 _LOAD_ROWS = 4096
 
-_LOAD = """
-SELECT points.seq, vectors.vector, vectors.checksum
-FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+# Of `vectors AS at`, found by an index, and `vectors`, the row that it points to. SQLite takes a seq from the
+# index where it can, and a damaged one would give a point the vector of another: the row says whose it is.
+_IS_OWN = "vectors.seq = at.seq AND vectors.space_no = at.space_no"
+VECTOR = f"iif({_IS_OWN}, vectors.vector, NULL), vectors.checksum"
+_LOAD = f"""
+SELECT points.seq, {VECTOR}
+FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? ORDER BY points.seq
-"""
-_PAGE = """
-SELECT points.seq, vectors.vector, vectors.checksum
-FROM points JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+"""  # noqa: S608 - of constants alone
+_PAGE = f"""
+SELECT points.seq, {VECTOR}
+FROM points JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? AND points.seq > ? AND points.seq <= ? ORDER BY points.seq LIMIT ?
+"""  # noqa: S608 - of constants alone
+_SEQS = """
+SELECT seq FROM json_each(?) AS wanted CROSS JOIN points ON points.id = wanted.value WHERE collection_id = ?
 """
+_FEW_KEYS = 8
 _BY_ID = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id = ?"
 # CROSS JOIN fixes the order of the loops: one look-up for each wanted seq, never a scan of the collection.
 _BY_SEQ = """
@@ -48,10 +57,11 @@ _POINTS = """
 SELECT seq, points.id, payload, checksum
 FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value
 """
-_VECTORS = """
-SELECT seq, vector, checksum
-FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.seq = wanted.value WHERE space_no = ?
-"""
+_VECTORS = f"""
+SELECT at.seq, {VECTOR}
+FROM json_each(?) AS wanted CROSS JOIN vectors AS at ON at.seq = wanted.value
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no WHERE at.space_no = ?
+"""  # noqa: S608 - of constants alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,52 +82,21 @@ class Written:
     last_seq: int
 
 
-def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
-    """Write points under new seqs; a point that had the same id dies.
-
-    Raises:
-        SpaceChanged: the collection is of another space now. Nothing is kept of the request.
-    """
-    check_current(transaction.connection, place)
-    run_many = transaction.connection.executemany
-    dead = seqs_of(transaction.connection, place, batch.keys)
-    seqs = transaction.new_seqs(len(batch.keys))
-    _kill(transaction, place, dead, seqs[-1])
-    now = time.time_ns() // 1_000_000
-    run_many(
-        "INSERT INTO points (seq, collection_id, id, payload, checksum, perceptual_hash, created_unix_ms) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        zip(
-            seqs,
-            repeat(place.collection_id),
-            batch.keys,
-            batch.payloads,
-            batch.checksums,
-            batch.perceptual_hashes,
-            repeat(now),
-        ),
-    )
-    blobs = (row.tobytes() for row in batch.vectors.astype("<f4", copy=False))
-    run_many(
-        "INSERT INTO vectors (seq, space_no, vector, checksum) VALUES (?, ?, ?, ?)",
-        zip(seqs, repeat(place.space_no), blobs, batch.vector_checksums.tolist()),
-    )
-    keep_last_seq(transaction.connection, place, seqs[-1])
-    return Written(seqs, dead, seqs[-1])
-
-
 def delete(transaction: Transaction, place: Place, seqs: list[int]) -> Written | None:
     """Delete live points; the delete takes a seq of its own. None when there are none."""
     if not seqs:
         return None
     (last_seq,) = transaction.new_seqs(1)
-    _kill(transaction, place, seqs, last_seq)
+    kill(transaction, place, seqs, last_seq)
     keep_last_seq(transaction.connection, place, last_seq)
     return Written(range(0), seqs, last_seq)
 
 
-def seqs_of(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> list[int]:
+def seqs_of(connection: sqlite3.Connection, place: Place, keys: Sequence[Key]) -> list[int]:
     """The seqs of the points of these keys that exist; each key must come once."""
+    if len(keys) >= _FEW_KEYS and not any(isinstance(key, str) and "\0" in key for key in keys):
+        return [seq for (seq,) in connection.execute(_SEQS, (json.dumps(keys), place.collection_id))]
+    # SQLite ends a string of JSON at a zero byte.
     statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
     rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
     return [row[0] for row in rows if row is not None]
@@ -244,7 +223,8 @@ def in_order(
     return _records(connection, place, order.first(rows, limit, after), with_vectors)
 
 
-def _kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:
+def kill(transaction: Transaction, place: Place, dead: list[int], dead_seq: int) -> None:
+    """Remove points and note which write did it."""
     if dead:
         remove(transaction.connection, dead)
         transaction.connection.executemany(
@@ -298,7 +278,7 @@ def stored_vectors(connection: sqlite3.Connection, place: Place, seqs: list[int]
     stored = connection.execute(_VECTORS, (json.dumps(seqs), place.space_no))
     found = {seq: (blob, checksum) for seq, blob, checksum in stored}
     for seq in seqs:
-        if seq not in found or len(found[seq][0]) != 4 * place.dim:
+        if len(found.get(seq, (b"",))[0] or b"") != 4 * place.dim:
             raise StoreCorrupt(f"the vector of seq {seq} is missing or has not {4 * place.dim} bytes")
     blobs = b"".join(found[seq][0] for seq in seqs)
     vectors = np.frombuffer(blobs, "<f4").reshape(-1, place.dim).astype(np.float32)  # (N, D)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from nearlight.store import rows
 from nearlight.store.durability import Durabilities
+from nearlight.store.errors import StoreCorrupt
 from nearlight.store.exact import Found, Scanner
 from nearlight.store.filters.conditions import Filter, Path
 from nearlight.store.filters.matching import matching_seqs
@@ -184,7 +185,7 @@ class Searcher:
         hits = self._hits(state.connection, scan(view), with_payload)
         self._check_here()  # of a collection that is gone the rows go bit by bit
         if hits is None:
-            raise AssertionError("view and database differ at the same commit")
+            raise StoreCorrupt("the database does not hold what is searched: run `nearlight doctor`")
         return hits
 
     def _hits(

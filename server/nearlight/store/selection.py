@@ -26,7 +26,7 @@ def lookup_of(points: Selection, place: Place) -> Callable[[sqlite3.Connection],
     if isinstance(points, Filter):
         check_filter(points)
         return lambda connection: matching_seqs(connection, place.collection_id, points).tolist()
-    keys = dict.fromkeys(key_of(point_id, i) for i, point_id in enumerate(points))
+    keys = list(dict.fromkeys(key_of(point_id, i) for i, point_id in enumerate(points)))
     return lambda connection: rows.seqs_of(connection, place, keys)
 
 

@@ -3,12 +3,13 @@
 import errno
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from nearlight.store.calibrations import Calibrations
 from nearlight.store.collection import Collection
 from nearlight.store.creating import check_collection, check_free
-from nearlight.store.errors import StoreError, StoreFull
+from nearlight.store.errors import SpaceChanged, StoreError, StoreFull
 from nearlight.store.generations.settings import IndexSettings
 from nearlight.store.points import CollectionInfo
 from nearlight.store.restoring import Restoration
@@ -25,6 +26,7 @@ from nearlight.store.snapshots import (
 from nearlight.store.writer import Transaction
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_ATTEMPTS = 4
 
 
 class Snapshots:
@@ -61,13 +63,16 @@ class Snapshots:
             StoreFull: no room on the disk.
             StoreCorrupt: a row is not what was written: `verify` names it.
             StoreError: the file cannot be written.
+            SpaceChanged: the collection changes its model again and again.
         """
-        collection = self._collection(name)
         try:
             with self._writing:
                 for unfinished in self._folder.glob("*.tmp"):  # of a process that was killed
                     unfinished.unlink()
-                return collection.write_snapshot(self._folder)
+                for _ in range(_ATTEMPTS - 1):
+                    with suppress(SpaceChanged):  # a new handle is of the new space
+                        return self._collection(name).write_snapshot(self._folder)
+                return self._collection(name).write_snapshot(self._folder)
         except OSError as error:
             if error.errno in _NO_ROOM:
                 raise StoreFull(f"no room left for a snapshot of {name!r}: {error.strerror}") from error

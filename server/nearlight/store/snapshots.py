@@ -22,7 +22,7 @@ from nearlight.store.errors import InvalidPoint, SnapshotDamaged, SnapshotNotFou
 from nearlight.store.ids import id_of, key_of
 from nearlight.store.names import check_name
 from nearlight.store.points import F32, CollectionInfo
-from nearlight.store.rows import Place
+from nearlight.store.rows import VECTOR, Place
 from nearlight.store.snapshot_about import TABLE, About, copy_about, read_about
 from nearlight.store.validation import payload_from_json, row_checksum, vector_checksums
 
@@ -51,8 +51,9 @@ PRAGMA user_version = {FORMAT};
 """
 _COLUMNS = "seq, id, payload, checksum, content_sha256, perceptual_hash, created_unix_ms"
 _READ = f"""
-SELECT {", ".join("points." + name for name in _COLUMNS.split(", "))}, vectors.vector, vectors.checksum, image
-FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+SELECT {", ".join("points." + name for name in _COLUMNS.split(", "))}, {VECTOR}, image
+FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 LEFT JOIN images ON images.seq = points.seq
 WHERE points.collection_id = ? ORDER BY points.seq
 """  # noqa: S608 - the columns are those above

@@ -58,11 +58,12 @@ _PRESENT = """
 SELECT seq FROM json_each(?) AS wanted CROSS JOIN vectors ON vectors.seq = wanted.value
 WHERE space_no = ? ORDER BY seq
 """
-_LOAD_OTHER = """
-SELECT points.seq, vectors.vector, vectors.checksum
-FROM points JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+_LOAD_OTHER = f"""
+SELECT points.seq, {rows.VECTOR}
+FROM points JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id IN (?, ?) ORDER BY points.seq
-"""
+"""  # noqa: S608 - of constants alone
 _INSERT_LIVING = """
 INSERT OR IGNORE INTO vectors (seq, space_no, vector, checksum)
 SELECT ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM points WHERE seq = ? AND collection_id = ?)
@@ -198,7 +199,7 @@ def insert_others(
     """
     space_id = upgrade.old.space_id if other.space_no == upgrade.old.space_no else upgrade.new.space_id
     found = []
-    for seq, point in zip(written.seqs, batch.points, strict=True):
+    for seq, point in zip(written.seqs, batch.points, strict=bool(batch.points)):
         if point.other is not None and point.other.space_id == space_id:
             vector = np.asarray(point.other.vector, np.float32)  # (D2,)
             if vector.shape == (other.dim,) and np.isfinite(vector).all() and vector.any():

@@ -3,6 +3,7 @@
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -16,7 +17,9 @@ from nearlight.store.points import F32, I64, Point
 
 MAX_PAYLOAD_BYTES = 2**20  # as UTF-8 JSON
 MAX_PAYLOAD_DEPTH = 64
-_ALREADY_UNIT = 1e-6  # closer than this a vector keeps its bits, so that get → upsert changes nothing
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict)
+_NO_PAYLOAD = (b"", b"{}", "", "{}")
+ALREADY_UNIT = 1e-6  # closer than this a vector keeps its bits, so that get → upsert changes nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +32,8 @@ class Batch:
         checksums: N checksums of key and payload.
         vectors: (N, D) unit length.
         vector_checksums: (N,) of the rows of `vectors`.
-        points: the N points as they were given.
+        points: the N points as they were given; () where they came as a block, which brings neither originals
+            nor vectors of another space.
         perceptual_hashes: N, as SQLite holds them: see `signed`.
         rows: N, the place of each among the points of the call.
     """
@@ -39,8 +43,8 @@ class Batch:
     checksums: list[int]
     vectors: F32
     vector_checksums: I64
-    points: list[Point]
-    perceptual_hashes: list[int | None]
+    points: Sequence[Point]
+    perceptual_hashes: Sequence[int | None]
     rows: list[int]
 
     def only(self, kept: Sequence[int]) -> "Batch":
@@ -53,7 +57,7 @@ class Batch:
             [self.checksums[i] for i in kept],
             self.vectors[kept],
             self.vector_checksums[kept],
-            [self.points[i] for i in kept],
+            [self.points[i] for i in kept] if self.points else (),
             [self.perceptual_hashes[i] for i in kept],
             [self.rows[i] for i in kept],
         )
@@ -71,7 +75,7 @@ def validate_point(point: Point, dim: int, index: int | None = None) -> None:
         InvalidPoint: names the field, the value and the limit.
     """
     key_of(point.id, index)
-    _unit_vectors([_as_vector(point.vector, dim, index)], index)
+    as_unit_vectors([_as_vector(point.vector, dim, index)], index)
     payload_text(point.payload, index)
     signed(point.perceptual_hash, index)
 
@@ -84,7 +88,7 @@ def prepare(points: Sequence[Point], dim: int) -> Batch:
     """
     all_keys = [key_of(point.id, i) for i, point in enumerate(points)]
     rows = [_as_vector(point.vector, dim, i) for i, point in enumerate(points)]
-    vectors = _unit_vectors(rows)  # (N, D)
+    vectors = as_unit_vectors(rows)  # (N, D)
     texts = [payload_text(point.payload, i) for i, point in enumerate(points)]
     kept = sorted({key: i for i, key in enumerate(all_keys)}.values())
     if len(kept) < len(all_keys):
@@ -124,7 +128,7 @@ def payload_text(payload: Mapping[str, Any], index: int | None = None) -> str:
         raise InvalidPoint("payload", f"a {type(payload).__name__}", "it must be a JSON object", index=index)
     _check_json(dict(payload), "payload", 1, index)
     try:
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict)
+        text = _JSON.encode(payload)
         n_bytes = len(text.encode())
     except UnicodeEncodeError as error:
         found = shown(error.object[error.start : error.end])
@@ -155,6 +159,24 @@ def payload_from_json(text: bytes | str, index: int | None = None) -> dict[str, 
         raise InvalidPoint(
             "payload", f"{len(text)} bytes of JSON", f"the limit is {MAX_PAYLOAD_BYTES}", index=index
         )
+    payload = _parsed(text, index)
+    payload_text(payload, index)
+    return payload
+
+
+def payload_text_from_json(text: bytes | str, index: int | None = None) -> str:
+    """A payload that came as JSON text as the JSON text that is stored; raises as `payload_from_json`."""
+    if text in _NO_PAYLOAD:
+        return "{}"
+    payload = _parsed(text, index)
+    with suppress(ValueError):  # whoever looks closer says what is wrong
+        made = _JSON.encode(payload)
+        if made.count("{") + made.count("[") <= MAX_PAYLOAD_DEPTH and len(made.encode()) <= MAX_PAYLOAD_BYTES:
+            return made
+    return payload_text(payload, index)
+
+
+def _parsed(text: bytes | str, index: int | None) -> dict[str, Any]:
     if not text:
         return {}
     try:
@@ -171,7 +193,6 @@ def payload_from_json(text: bytes | str, index: int | None = None) -> dict[str, 
         raise InvalidPoint(
             "payload", f"a JSON {type(payload).__name__}", "it must be a JSON object", index=index
         )
-    payload_text(payload, index)
     return payload
 
 
@@ -200,7 +221,7 @@ def unit_rows(vectors: npt.NDArray[np.float64] | F32) -> F32:
     """Rows scaled to unit length; one that has it to within 1e-6 keeps its bits. None may be all zeros."""
     wide = vectors.astype(np.float64)  # (N, D): no overflow of the squares
     norms = np.linalg.norm(wide, axis=1, keepdims=True)  # (N, 1)
-    scale = np.where(np.abs(norms - 1) <= _ALREADY_UNIT, 1.0, norms)  # (N, 1)
+    scale = np.where(np.abs(norms - 1) <= ALREADY_UNIT, 1.0, norms)  # (N, 1)
     return np.ascontiguousarray((wide / scale).astype(np.float32))  # (N, D)
 
 
@@ -214,7 +235,12 @@ def _as_vector(vector: object, dim: int, index: int | None) -> F32:
         return array.astype(np.float32)
 
 
-def _unit_vectors(rows: list[F32], index: int | None = None) -> F32:
+def as_unit_vectors(rows: Sequence[F32], index: int | None = None) -> F32:
+    """Vectors (D,) as rows (N, D) of unit length.
+
+    Raises:
+        InvalidPoint: a value that is not finite, or a vector of zeros.
+    """
     vectors = np.stack(rows)  # (N, D)
     bad = ~np.isfinite(vectors).all(axis=1)  # (N,)
     if bad.any():

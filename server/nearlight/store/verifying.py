@@ -11,7 +11,7 @@ from nearlight.store.exact import Scanner, Span
 from nearlight.store.filters.indexes import compare_values, count_rows, payload_indexes
 from nearlight.store.ids import id_of
 from nearlight.store.points import F32, I64, PayloadIndex
-from nearlight.store.rows import Place
+from nearlight.store.rows import VECTOR, Place
 from nearlight.store.validation import row_checksum, vector_checksums
 from nearlight.store.view import ReadView
 
@@ -20,11 +20,12 @@ _BLOCK_ROWS = 2048
 _NEIGHBOURS = 10
 _SAME = 1e-5  # two unit vectors of a higher cosine are one for a search
 
-_POINTS = """
-SELECT points.seq, points.id, points.payload, points.checksum, vectors.vector, vectors.checksum
-FROM points LEFT JOIN vectors ON vectors.space_no = ? AND vectors.seq = points.seq
+_POINTS = f"""
+SELECT points.seq, points.id, points.payload, points.checksum, {VECTOR}
+FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
+LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? ORDER BY points.seq
-"""
+"""  # noqa: S608 - of constants alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from nearlight.client.label_sets import Calibration as Calibration
     from nearlight.client.label_sets import LabelSet as LabelSet
     from nearlight.client.options import Example as Example
+    from nearlight.client.point_blocks import PointBlock as PointBlock
     from nearlight.client.relevance import CollectionCalibration as CollectionCalibration
     from nearlight.client.retry import RetryPolicy as RetryPolicy
     from nearlight.client.sync_client import Client as Client
@@ -82,6 +83,7 @@ _HOMES = {
     "NotReady": "errors",
     "Overloaded": "errors",
     "Point": "values",
+    "PointBlock": "point_blocks",
     "QueryResult": "values",
     "Record": "values",
     "RetryPolicy": "retry",

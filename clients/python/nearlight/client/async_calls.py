@@ -16,6 +16,7 @@ from nearlight.client.plan import Plan, Server
 from nearlight.client.retry import Attempts
 from nearlight.client.streams import Stream, StreamBroken, StreamKind
 from nearlight.client.transport import Connection
+from nearlight.client.values import Limits
 
 T = TypeVar("T")
 ItemT = TypeVar("ItemT")
@@ -87,7 +88,6 @@ class AsyncCaller:
         self,
         kind: StreamKind[ItemT, OutT],
         items: Iterable[ItemT] | AsyncIterable[ItemT],
-        batch_size: int,
         in_flight: int,
         timeout: float | None,
     ) -> AsyncIterator[OutT]:
@@ -95,8 +95,8 @@ class AsyncCaller:
         timeout = self.connection.timeout if timeout is None else timeout
         limits = await self.run(self.server.limits_for(2), timeout)
         policy = self.connection.retry
-        window = Stream(kind, limits, batch_size, in_flight, policy, timeout)
-        source = aiter(items) if isinstance(items, AsyncIterable) else _as_async(items)
+        window = Stream(kind, limits, in_flight, policy, timeout)
+        source = _pieces(kind, items, limits)
         attempts = Attempts(policy, math.inf)  # a slow source of items is no reason to give up
         while True:
             try:
@@ -108,7 +108,7 @@ class AsyncCaller:
                 await asyncio.sleep(attempts.delay_seconds(broken.error))
 
     async def _one_connection(
-        self, stream: Stream[ItemT, OutT], source: AsyncIterator[ItemT], attempts: Attempts, timeout: float
+        self, stream: Stream[ItemT, OutT], source: AsyncIterator[Any], attempts: Attempts, timeout: float
     ) -> AsyncGenerator[OutT, None]:
         requests: asyncio.Queue[Any] = asyncio.Queue()
         for request in stream.unanswered():
@@ -123,9 +123,9 @@ class AsyncCaller:
             is_exhausted = False
             while not (is_exhausted and stream.is_idle()):
                 while not is_exhausted and stream.has_room():
-                    item = await anext(source, _END)
-                    is_exhausted = item is _END
-                    next_request = stream.finish() if is_exhausted else stream.add(item)
+                    piece = await anext(source, _END)
+                    is_exhausted = piece is _END
+                    next_request = stream.finish() if is_exhausted else stream.add(piece)
                     if next_request is not None:
                         requests.put_nowait(next_request)
                     for output in stream.outputs():
@@ -146,6 +146,14 @@ class AsyncCaller:
 async def _until_none(requests: asyncio.Queue[Any]) -> AsyncIterator[Any]:
     while (request := await requests.get()) is not None:
         yield request
+
+
+async def _pieces(
+    kind: StreamKind[ItemT, OutT], items: Iterable[ItemT] | AsyncIterable[ItemT], limits: Limits
+) -> AsyncIterator[Any]:
+    async for item in items if isinstance(items, AsyncIterable) else _as_async(items):
+        for piece in kind.pieces(item, limits):
+            yield piece
 
 
 async def _as_async(items: Iterable[ItemT]) -> AsyncIterator[ItemT]:

@@ -17,7 +17,8 @@ from nearlight.client.async_upkeep import AsyncUpkeep
 from nearlight.client.classification import Classification, ClassifyOptions
 from nearlight.client.index_values import IndexConfig
 from nearlight.client.options import QueryOptions
-from nearlight.client.streams import EmbedKind, UpsertKind
+from nearlight.client.point_blocks import BlockKind, PointBlock
+from nearlight.client.stream_kinds import EmbedKind, UpsertKind
 from nearlight.client.terms import ANY, Durability, UpsertTerms
 from nearlight.client.transport import Connection
 from nearlight.client.values import (
@@ -98,7 +99,7 @@ class AsyncClient(AsyncUpkeep):
         timeout: float | None = None,
     ) -> AsyncIterator[EmbeddedInput]:
         """Yields a vector or an error for each input, in order; arguments as of ``Client.embed_stream``."""
-        return self._caller.stream(EmbedKind(model), inputs, batch_size, in_flight, timeout)
+        return self._caller.stream(EmbedKind(model, batch_size), inputs, in_flight, timeout)
 
     async def classify(
         self, images: Sequence[Image], **options: Unpack[ClassifyOptions]
@@ -180,7 +181,26 @@ class AsyncClient(AsyncUpkeep):
 
         A broken connection is made anew, what it left open is sent again. Arguments as in embed_stream.
         """
-        return self._caller.stream(UpsertKind(collection, terms), points, batch_size, in_flight, timeout)
+        kind = UpsertKind(collection, terms, batch_size)
+        return self._caller.stream(kind, points, in_flight, timeout)
+
+    def upsert_blocks(
+        self,
+        collection: str,
+        blocks: PointBlock | Iterable[PointBlock] | AsyncIterable[PointBlock],
+        *,
+        block_points: int = 1024,
+        in_flight: int = 4,
+        terms: UpsertTerms = ANY,
+        timeout: float | None = None,
+    ) -> AsyncIterator[UpsertAck]:
+        """As upsert_stream, of points that come with their vectors as columns: several times as fast.
+
+        A block of any size is sent in parts of at most ``block_points``, each acknowledged by itself.
+        """
+        kind = BlockKind(collection, terms, block_points)
+        given = [blocks] if isinstance(blocks, PointBlock) else blocks
+        return self._caller.stream(kind, given, in_flight, timeout)
 
     async def delete(
         self, collection: str, ids: Sequence[PointId] | FilterLike, *, timeout: float | None = None

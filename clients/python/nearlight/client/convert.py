@@ -279,6 +279,7 @@ def limits_from_wire(message: model_pb2.Limits) -> Limits:
         max_image_bytes=message.max_image_bytes,
         max_image_pixels=message.max_image_pixels,
         max_text_bytes=message.max_text_bytes,
+        max_block_points=message.max_block_points,
     )
 
 

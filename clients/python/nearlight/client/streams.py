@@ -8,7 +8,7 @@ among the answers at their place.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,12 +24,10 @@ from nearlight.client.errors import (
     TooLate,
     from_code,
 )
-from nearlight.client.methods import EMBED_STREAM, UPSERT_STREAM, Method
+from nearlight.client.methods import Method
 from nearlight.client.plan import checked_size_bytes
 from nearlight.client.retry import Attempts, RetryPolicy
-from nearlight.client.terms import ANY, UpsertTerms
-from nearlight.client.values import EmbeddedInput, Input, ItemError, Limits, Point, PointId, UpsertAck
-from nearlight.v1 import embedding_pb2, input_pb2, point_pb2
+from nearlight.client.values import ItemError, Limits, PointId
 
 ItemT = TypeVar("ItemT")
 OutT = TypeVar("OutT")
@@ -39,12 +37,31 @@ ItemT_contra = TypeVar("ItemT_contra", contravariant=True)
 
 @dataclass(slots=True)
 class Slot:
-    """One item of a batch: what is sent of it, or why nothing is."""
+    """What is sent in one piece: an item, or the rows of a block.
+
+    Attributes:
+        index: position of its first item in the stream.
+        ids: of its items, where they have some.
+        message: what is sent of it; None: nothing.
+        sent: positions in the stream of the items in the message.
+        errors: why its other items are not sent.
+    """
 
     index: int
-    id: PointId | None
+    ids: tuple[PointId, ...]
     message: Message | None
-    error: ItemError | None
+    sent: Sequence[int]
+    errors: tuple[ItemError, ...] = ()
+
+    @property
+    def items(self) -> int:
+        """How many items of the stream it stands for."""
+        return len(self.sent) + len(self.errors)
+
+    def refused(self, error: InvalidInput) -> Slot:
+        """Returns the slot with nothing to send."""
+        refused = tuple(convert.local_item_error(index, error) for index in self.sent)
+        return Slot(self.index, self.ids, None, (), self.errors + refused)
 
 
 @dataclass(slots=True)
@@ -69,18 +86,18 @@ class Batch:
         """Returns whether nothing more is awaited of it."""
         return self.request is None or self.result is not None or self.failure is not None
 
-    def sent(self) -> list[Slot]:
-        """Returns the items that were sent; the server's indexes count these."""
-        return [slot for slot in self.slots if slot.message is not None]
+    def sent(self) -> list[int]:
+        """Returns the positions of the items that were sent; the server's indexes count these."""
+        return [index for slot in self.slots if slot.message is not None for index in slot.sent]
 
     def errors(self) -> list[ItemError]:
         """Returns the errors of its items, with indexes that count from the start of the stream."""
-        found = [slot.error for slot in self.slots if slot.error is not None]
-        sent = self.sent()
+        found = [error for slot in self.slots for error in slot.errors]
         if self.failure is not None:
-            found += [ItemError(slot.index, *self.failure) for slot in sent]
-        elif self.result is not None:
-            found += [convert.item_error_from_wire(e, sent[e.index].index) for e in self.result.errors]
+            found += [ItemError(index, *self.failure) for index in self.sent()]
+        elif self.result is not None and self.result.errors:
+            sent = self.sent()
+            found += [convert.item_error_from_wire(e, sent[e.index]) for e in self.result.errors]
         return sorted(found, key=lambda error: error.index)
 
 
@@ -100,8 +117,16 @@ class StreamKind(Protocol[ItemT_contra, OutT_co]):
         """The RPC."""
         ...
 
-    def slot(self, index: int, item: ItemT_contra) -> Slot:
-        """Returns an item ready to be sent; never raises InvalidInput."""
+    def batch_items(self, limits: Limits) -> int:
+        """Returns the most slots of a request."""
+        ...
+
+    def pieces(self, item: ItemT_contra, limits: Limits) -> Iterable[Any]:
+        """Yields what an item becomes a slot each of."""
+        ...
+
+    def slot(self, index: int, item: Any) -> Slot:
+        """Returns a piece ready to be sent; never raises InvalidInput."""
         ...
 
     def request(self, sequence: int, slots: list[Slot]) -> Message:
@@ -120,7 +145,6 @@ class Stream(Generic[ItemT, OutT]):
     Attributes:
         kind: upsert or embed.
         limits: of the server.
-        batch_size: most items of a batch.
         in_flight: most batches not yet answered.
         policy: how often a batch the server refuses is sent again.
         timeout: seconds for one batch, all its tries included.
@@ -128,7 +152,6 @@ class Stream(Generic[ItemT, OutT]):
 
     kind: StreamKind[ItemT, OutT]
     limits: Limits
-    batch_size: int
     in_flight: int
     policy: RetryPolicy
     timeout: float
@@ -138,10 +161,9 @@ class Stream(Generic[ItemT, OutT]):
     _batcher: Batcher[Slot] = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "in_flight"):
-            if getattr(self, name) < 1:
-                raise InvalidInput(f"{name} is {getattr(self, name)}; it must be at least 1")
-        most = min(self.batch_size, self.limits.max_batch_inputs)
+        if self.in_flight < 1:
+            raise InvalidInput(f"in_flight is {self.in_flight}; it must be at least 1")
+        most = self.kind.batch_items(self.limits)
         self._batcher = Batcher(most, room_bytes(self.limits.max_message_bytes))
 
     def has_room(self) -> bool:
@@ -158,16 +180,16 @@ class Stream(Generic[ItemT, OutT]):
         """Returns the requests that were sent and not answered, in order."""
         return [b.request for _, b in self._pending if not b.is_answered() and b.request is not None]
 
-    def add(self, item: ItemT) -> Message | None:
-        """Takes the next item; returns a request to send, where it completed a batch."""
-        slot = self.kind.slot(self._items, item)
-        self._items += 1
+    def add(self, piece: Any) -> Message | None:
+        """Takes the next piece of an item; returns a request to send, where it completed a batch."""
+        slot = self.kind.slot(self._items, piece)
+        self._items += slot.items
         size_bytes = 0
         if slot.message is not None:
             try:
                 size_bytes = checked_size_bytes(slot.message, self.limits)
             except InvalidInput as error:
-                slot = Slot(slot.index, slot.id, None, convert.local_item_error(slot.index, error))
+                slot = slot.refused(error)
         return self._send(self._batcher.add(slot, size_bytes))
 
     def finish(self) -> Message | None:
@@ -209,68 +231,3 @@ class Stream(Generic[ItemT, OutT]):
         request = self.kind.request(self._sequence, slots) if sendable else None
         self._pending.append((self._sequence, Batch(slots, request, Attempts(self.policy, self.timeout))))
         return request
-
-
-@dataclass(frozen=True, slots=True)
-class UpsertKind:
-    """Points in, one UpsertAck a batch out."""
-
-    collection: str
-    terms: UpsertTerms = ANY
-    method: Method[Any, Any] = UPSERT_STREAM
-
-    def __post_init__(self) -> None:
-        convert.text_for_wire(self.collection)
-
-    def slot(self, index: int, item: Point) -> Slot:
-        """Returns a point ready to be sent."""
-        try:
-            return Slot(index, item.id, convert.point_for_wire(item), None)
-        except InvalidInput as error:
-            return Slot(index, item.id, None, convert.local_item_error(index, error))
-
-    def request(self, sequence: int, slots: list[Slot]) -> Message:
-        """Returns the request of a batch."""
-        points = [slot.message for slot in slots if isinstance(slot.message, point_pb2.PointInput)]
-        batch = self.terms.on(self.collection)
-        batch.points.extend(points)
-        return point_pb2.UpsertStreamRequest(sequence=sequence, batch=batch)
-
-    def outputs(self, batch: Batch) -> Iterator[UpsertAck]:
-        """Yields the one acknowledgement."""
-        ids = tuple(slot.id for slot in batch.slots if slot.id is not None)
-        seq, upserted = (batch.result.seq, batch.result.upserted) if batch.result is not None else (0, 0)
-        yield UpsertAck(batch.slots[0].index, ids, seq, upserted, tuple(batch.errors()))
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedKind:
-    """Inputs in, one EmbeddedInput each out."""
-
-    model: str
-    method: Method[Any, Any] = EMBED_STREAM
-
-    def __post_init__(self) -> None:
-        convert.text_for_wire(self.model)
-
-    def slot(self, index: int, item: Input) -> Slot:
-        """Returns an input ready to be sent."""
-        try:
-            return Slot(index, None, convert.input_for_wire(item), None)
-        except InvalidInput as error:
-            return Slot(index, None, None, convert.local_item_error(index, error))
-
-    def request(self, sequence: int, slots: list[Slot]) -> Message:
-        """Returns the request of a batch."""
-        inputs = [slot.message for slot in slots if isinstance(slot.message, input_pb2.Input)]
-        batch = embedding_pb2.EmbedRequest(model=self.model, inputs=inputs)
-        return embedding_pb2.EmbedStreamRequest(sequence=sequence, batch=batch)
-
-    def outputs(self, batch: Batch) -> Iterator[EmbeddedInput]:
-        """Yields the vector or the error of each input."""
-        errors = {error.index: error for error in batch.errors()}
-        rows = iter(() if batch.result is None else convert.block_from_wire(batch.result.vectors))
-        for slot in batch.slots:
-            row = next(rows, None) if slot.message is not None else None
-            error = errors.get(slot.index)
-            yield EmbeddedInput(slot.index, None if error else row, error)

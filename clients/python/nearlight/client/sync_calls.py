@@ -84,7 +84,6 @@ class Caller:
         self,
         kind: StreamKind[ItemT, OutT],
         items: Iterable[ItemT],
-        batch_size: int,
         in_flight: int,
         timeout: float | None,
     ) -> Iterator[OutT]:
@@ -92,8 +91,8 @@ class Caller:
         timeout = self.connection.timeout if timeout is None else timeout
         limits = self.run(self.server.limits_for(2), timeout)
         policy = self.connection.retry
-        window = Stream(kind, limits, batch_size, in_flight, policy, timeout)
-        source = iter(items)
+        window = Stream(kind, limits, in_flight, policy, timeout)
+        source = (piece for item in items for piece in kind.pieces(item, limits))
         attempts = Attempts(policy, math.inf)  # a slow source of items is no reason to give up
         while True:
             try:
@@ -103,7 +102,7 @@ class Caller:
                 time.sleep(attempts.delay_seconds(broken.error))
 
     def _one_connection(
-        self, stream: Stream[ItemT, OutT], source: Iterator[ItemT], attempts: Attempts, timeout: float
+        self, stream: Stream[ItemT, OutT], source: Iterator[Any], attempts: Attempts, timeout: float
     ) -> Iterator[OutT]:
         requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for request in stream.unanswered():
@@ -118,9 +117,9 @@ class Caller:
             is_exhausted = False
             while not (is_exhausted and stream.is_idle()):
                 while not is_exhausted and stream.has_room():
-                    item = next(source, _END)
-                    is_exhausted = item is _END
-                    next_request = stream.finish() if is_exhausted else stream.add(item)
+                    piece = next(source, _END)
+                    is_exhausted = piece is _END
+                    next_request = stream.finish() if is_exhausted else stream.add(piece)
                     if next_request is not None:
                         requests.put(next_request)
                     yield from stream.outputs()

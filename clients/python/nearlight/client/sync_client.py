@@ -15,7 +15,8 @@ from nearlight.client.address import DEFAULT_ADDRESS
 from nearlight.client.classification import Classification, ClassifyOptions
 from nearlight.client.index_values import IndexConfig
 from nearlight.client.options import QueryOptions
-from nearlight.client.streams import EmbedKind, UpsertKind
+from nearlight.client.point_blocks import BlockKind, PointBlock
+from nearlight.client.stream_kinds import EmbedKind, UpsertKind
 from nearlight.client.sync_calls import Caller
 from nearlight.client.sync_upkeep import Upkeep
 from nearlight.client.terms import ANY, Durability, UpsertTerms
@@ -111,7 +112,7 @@ class Client(Upkeep):
             in_flight: most messages not yet answered, >= 1.
             timeout: seconds for each message.
         """
-        return self._caller.stream(EmbedKind(model), inputs, batch_size, in_flight, timeout)
+        return self._caller.stream(EmbedKind(model, batch_size), inputs, in_flight, timeout)
 
     def classify(self, images: Sequence[Image], **options: Unpack[ClassifyOptions]) -> list[Classification]:
         """Labels images (bytes or Path) with any words; see ClassifyOptions."""
@@ -191,7 +192,26 @@ class Client(Upkeep):
 
         A broken connection is made anew, what it left open is sent again. Arguments as in embed_stream.
         """
-        return self._caller.stream(UpsertKind(collection, terms), points, batch_size, in_flight, timeout)
+        kind = UpsertKind(collection, terms, batch_size)
+        return self._caller.stream(kind, points, in_flight, timeout)
+
+    def upsert_blocks(
+        self,
+        collection: str,
+        blocks: PointBlock | Iterable[PointBlock],
+        *,
+        block_points: int = 1024,
+        in_flight: int = 4,
+        terms: UpsertTerms = ANY,
+        timeout: float | None = None,
+    ) -> Iterator[UpsertAck]:
+        """As upsert_stream, of points that come with their vectors as columns: several times as fast.
+
+        A block of any size is sent in parts of at most ``block_points``, each acknowledged by itself.
+        """
+        kind = BlockKind(collection, terms, block_points)
+        given = [blocks] if isinstance(blocks, PointBlock) else blocks
+        return self._caller.stream(kind, given, in_flight, timeout)
 
     def delete(
         self, collection: str, ids: Sequence[PointId] | FilterLike, *, timeout: float | None = None

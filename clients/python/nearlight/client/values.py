@@ -258,6 +258,7 @@ class Limits:
     max_image_bytes: int = 0
     max_image_pixels: int = 0
     max_text_bytes: int = 0
+    max_block_points: int = 0
 
 
 @dataclass(frozen=True, slots=True)

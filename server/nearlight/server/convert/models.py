@@ -29,6 +29,7 @@ def limits_message(limits: LimitsConfig) -> model_pb2.Limits:
         max_templates=limits.max_templates,
         max_stream_in_flight=limits.max_stream_in_flight,
         image_formats=ImageLimits().formats,
+        max_block_points=limits.max_block_points,
     )
 
 

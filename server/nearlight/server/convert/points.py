@@ -40,9 +40,13 @@ def check_upsert(request: point_pb2.UpsertRequest, limits: LimitsConfig) -> None
     """Check what concerns the whole batch.
 
     Raises:
-        InvalidInput: none or too many points.
+        InvalidInput: none or too many points, or points beside a block.
     """
-    check_count(len(request.points), limits.max_batch_inputs, "points")
+    if not request.HasField("block"):
+        check_count(len(request.points), limits.max_batch_inputs, "points")
+    elif request.points:
+        n = len(request.points)
+        raise InvalidInput(f"points holds {n} items; beside a block it must hold none", field="points")
 
 
 def new_point(

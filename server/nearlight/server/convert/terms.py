@@ -51,18 +51,20 @@ def terms_of(request: point_pb2.UpsertRequest) -> Terms:
     return terms
 
 
-def refusal_error(refusal: Refusal, index: int, point_id: PointId) -> ServerError:
+def refusal_error(refusal: Refusal, index: int, point_id: PointId, *, in_block: bool = False) -> ServerError:
     """Why a point was not written, for its caller.
 
     Args:
         refusal: of the store.
         index: of the point in the request.
         point_id: its id.
+        in_block: the request brought a block.
     """
     field = f"points[{index}]"
+    id_field = f"block.ids[{index}]" if in_block else f"{field}.id"
     if refusal.reason == "exists":
-        return AlreadyExists(f"{field}.id is {point_id!r:.80}, which exists already", field=f"{field}.id")
+        return AlreadyExists(f"{id_field} is {point_id!r:.80}, which exists already", field=id_field)
     if refusal.reason == "missing":
-        return NotFound(f"{field}.id is {point_id!r:.80}, which does not exist", field=f"{field}.id")
+        return NotFound(f"{id_field} is {point_id!r:.80}, which does not exist", field=id_field)
     seen = f"looks like point {refusal.like!r:.80} ({refusal.bits} of 64 bits differ)"
     return AlreadyExists(f"{field}.image {seen}; it was not written", field=f"{field}.image")

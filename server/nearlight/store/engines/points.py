@@ -25,11 +25,12 @@ from nearlight.store.filters.conditions import Filter, Path
 from nearlight.store.ids import id_of, key_of
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.payloads import Change, emptying, removing, setting
+from nearlight.store.point_block import batch_of
 from nearlight.store.points import Changed, CollectionInfo, Point, PointId, Record
 from nearlight.store.queries import check_number
 from nearlight.store.selection import Selection
 from nearlight.store.upserts import ANY, Terms, Upserted
-from nearlight.store.validation import payload_text, prepare
+from nearlight.store.validation import payload_text
 
 T = TypeVar("T")
 MAX_ORDERED = 100_000
@@ -107,7 +108,7 @@ class EnginePoints:
             raise NotOnThisEngine(f"terms of an upsert: {self._engine.name} cannot look before it writes")
         if not points:
             return Upserted(self._clock.now())
-        batch = prepare(points, self.definition.dim)
+        batch = batch_of(points, self.definition.dim)
         seqs = self._clock.take(len(batch.keys))
         rows = [
             NewRow(id_of(key), vector, text, seq, self._facets(text, i))

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nearlight.client.errors import NotFound, TransferFailed
+from nearlight.client.point_blocks import PointBlock
 from nearlight.client.sync_client import Client
 from nearlight.client.terms import UpsertTerms
 from nearlight.client.transfer.files import VectorFiles
-from nearlight.client.values import CollectionInfo, ItemError, Point
+from nearlight.client.values import CollectionInfo, ItemError
 
 NOTE_SECONDS = 1.0
-BATCH_POINTS = 256
-IN_FLIGHT = 8
+BATCH_POINTS = 1024
 
 
 @dataclass(slots=True)
@@ -60,12 +60,9 @@ class Import:
         note = Note.of(self.client, info, self.source)
         self.rows = self.resumed = note.read(info)
         self.on_progress(self)
-        acks = self.client.upsert_stream(
-            self.collection,
-            self._points(),
-            batch_size=BATCH_POINTS,
-            in_flight=IN_FLIGHT,
-            terms=UpsertTerms(space_id=info.space_id),
+        terms = UpsertTerms(space_id=info.space_id)
+        acks = self.client.upsert_blocks(
+            self.collection, self._blocks(), block_points=BATCH_POINTS, terms=terms
         )
         noted = time.monotonic()
         for ack in acks:
@@ -104,10 +101,9 @@ class Import:
             raise TransferFailed(f"{source.path} is of space {space_id!r}, dim {source.dim}; {wants}")
         return info
 
-    def _points(self) -> Iterator[Point]:
+    def _blocks(self) -> Iterator[PointBlock]:
         for rows in self.source.blocks(self.resumed):
-            for point_id, payload, vector in zip(rows.ids, rows.payloads, rows.vectors, strict=True):
-                yield Point(point_id, json.loads(payload), vector=vector)
+            yield PointBlock(rows.ids, rows.vectors, rows.payloads)
 
 
 @dataclass(frozen=True, slots=True)
