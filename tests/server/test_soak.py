@@ -40,8 +40,8 @@ CALLERS = 24
 POISON_SHARE = 0.05
 CANCEL_SHARE = 0.05
 TEXTS = 400  # more than the cache holds
-# A call that has no answer by then has none at all: long, as a busy machine may pause all of us for minutes.
-CALL_SECONDS = 300.0
+# A call that has no answer by then has none at all.
+CALL_SECONDS = 60.0
 REFUSED = {"RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 
 Content = bytes | str

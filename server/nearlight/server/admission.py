@@ -150,7 +150,10 @@ class Admission:
         """
         pace_s = self._pace.input_s
         running = min(self._full_batch, self.inside - self._calls.get(call, 0))
-        first = sum(min(other.left, size, n) for other, size in self._calls.items() if other is not call)
+        if n == 1:  # most calls, and asked of each: no more than a look at every other
+            first = sum([1 for other in self._calls if other.left and other is not call])
+        else:
+            first = sum([min(other.left, size, n) for other, size in self._calls.items() if other is not call])
         passed_s = min(time.monotonic() - self._last_answer, running * pace_s)
         return (max(running, first) + n) * pace_s - passed_s
 

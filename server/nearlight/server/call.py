@@ -18,6 +18,7 @@ from nearlight.server.log import current_request
 F32 = npt.NDArray[np.float32]
 Row = npt.NDArray[np.uint8 | np.int64]
 TowerKind = Literal["image", "text"]
+TOWERS: tuple[TowerKind, ...] = ("image", "text")
 Lane = Literal["interactive", "bulk"]
 LANES: tuple[Lane, ...] = ("interactive", "bulk")
 
@@ -110,9 +111,11 @@ class Call:
         self._on_answer = on_answer
         self.times = StageTimes()
         self.is_cancelled = False
+        self._is_late = False
         self.request_id = current_request()
         self._outcomes: list[Outcome | None] = [None] * size
-        self._left = size
+        # Inputs that have no answer yet; changed under the lock, read by anyone.
+        self.left = size
         self._lock = threading.Lock()
         self.loop = asyncio.get_running_loop()
         self.done: asyncio.Future[None] = self.loop.create_future()
@@ -132,16 +135,11 @@ class Call:
             if self._outcomes[index] is not None:
                 return False
             self._outcomes[index] = outcome
-            self._left -= 1
-            is_last = not self._left
+            self.left -= 1
+            is_last = not self.left
         if self._on_answer:
             self._on_answer(index, outcome)
         return is_last
-
-    @property
-    def left(self) -> int:
-        """Inputs that have no answer yet."""
-        return self._left
 
     async def joined(self) -> Sequence[Outcome]:
         """All outcomes in the order of the inputs.
@@ -149,13 +147,24 @@ class Call:
         Raises:
             TooLate: the deadline passed first.
         """
-        until = None if self.deadline is None else self.loop.time() + self.deadline - time.monotonic()
+        alarm = None
+        if self.deadline is not None:
+            until = self.loop.time() + self.deadline - time.monotonic()
+            alarm = self.loop.call_at(until, self._ring)
         try:
-            async with asyncio.timeout_at(until):
-                await self.done
-        except TimeoutError:
-            raise TooLate("the deadline passed before the answer was ready") from None
+            await self.done
+        finally:
+            if alarm:
+                alarm.cancel()
+        if self._is_late:
+            raise TooLate("the deadline passed before the answer was ready")
         return [outcome for outcome in self._outcomes if outcome is not None]
+
+    def _ring(self) -> None:
+        """Its deadline has come."""
+        if not self.done.done():
+            self._is_late = True
+            self.done.set_result(None)
 
     def cancel(self) -> None:
         """Nobody reads the answer any more: stages drop its inputs instead of working on them."""

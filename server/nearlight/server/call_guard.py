@@ -1,15 +1,14 @@
 """Around one call: readiness, tokens, limits, the mapping of errors to status, figures, one log line."""
 
 import logging
+import os
 import time
-import uuid
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 import grpc
-from grpc_status import rpc_status
 
 from nearlight.server.errors import Overloaded
 from nearlight.server.health import Health
@@ -21,9 +20,13 @@ from nearlight.server.status import code_of, status_of
 from nearlight.server.tracing import Tracing
 
 log = get_logger(__name__)
+# The same one; asked for every call whether a line is wanted at all.
+_levels = logging.getLogger(__name__)
 
 _WITHOUT_PHASE = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _REQUEST_ID = "x-request-id"
+# Where gRPC carries a google.rpc.Status.
+_DETAILS = "grpc-status-details-bin"
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -131,12 +134,12 @@ class CallGuard:
             # Of overload the figures tell; a line for each refusal would add to it.
             level = logging.DEBUG if isinstance(error, Overloaded) else logging.INFO
             self._log(level, "call refused", status, reason=str(error))
-        answer = rpc_status.to_status(status_of(error))
-        named = (*answer.trailing_metadata, (_REQUEST_ID, self._request_id))
-        await self._context.abort_with_status(answer._replace(trailing_metadata=named))
+        rich = status_of(error)
+        trailing = ((_DETAILS, rich.SerializeToString()), (_REQUEST_ID, self._request_id))
+        await self._context.abort(code_of(error), rich.message, trailing)
 
     def _log(self, level: int, event: str, status: str, **more: object) -> None:
-        if not log.isEnabledFor(level):
+        if not _levels.isEnabledFor(level):
             return
         log.log(
             level,
@@ -154,4 +157,4 @@ class CallGuard:
 def _request_id(metadata: dict[str, Any]) -> str:
     """The caller's own id for the request, for the log, or a new one."""
     given = str(metadata.get(_REQUEST_ID, ""))[:64]
-    return given if given and given.isascii() and given.isprintable() else uuid.uuid4().hex[:12]
+    return given if given and given.isascii() and given.isprintable() else os.urandom(6).hex()

@@ -1,10 +1,9 @@
 """From inputs to vectors: split a call, send each input on its way, wait for the last, join."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 from nearlight.server.cache import CacheUse, VectorCache, keys_of
-from nearlight.server.call import F32, Call, Input, StageTimes, Work
+from nearlight.server.call import F32, TOWERS, Call, Input, StageTimes, Work
 from nearlight.server.decode import DecodePool
 from nearlight.server.errors import NotPossible, NotReady, ServerError
 from nearlight.server.lookup import Embeddings, Lookup, OnAnswer
@@ -85,13 +84,13 @@ class Embedder:
         on_answer: OnAnswer | None = None,
     ) -> Embeddings:
         call = Call(len(inputs), patience.caller, patience.deadline, patience.lane, on_answer)
-        works = [work for index, item in enumerate(inputs) if (work := _work(model, call, index, item))]
-        counts = Counter(work.input.kind for work in works)
-        # Sorted: two calls that wait for two towers in opposite order would wait forever.
-        towers = [(model.towers[kind], n) for kind, n in sorted(counts.items())]
+        towers = _towers_of(model, inputs)
+        # Before anything is made of the inputs: under overload most calls come no further.
         await _enter(call, towers, patience)
         try:
-            self._pool.submit(works)
+            self._pool.submit(
+                [work for index, item in enumerate(inputs) if (work := _work(model, call, index, item))]
+            )
             return Embeddings(await call.joined(), call.times)
         finally:
             self._forget(call, towers, patience)
@@ -106,6 +105,15 @@ class Embedder:
             if call.left:
                 tower.batcher.discard(call)
             tower.admission(patience).leave(call)
+
+
+def _towers_of(model: LoadedModel, inputs: Sequence[Input]) -> list[tuple[Tower, int]]:
+    """The towers that inputs are for, and how many for each.
+
+    In one order always: two calls that wait for two towers in opposite order would wait forever.
+    """
+    kinds = [item.kind for item in inputs]
+    return [(model.towers[kind], n) for kind in TOWERS if (n := kinds.count(kind)) and kind in model.towers]
 
 
 def _work(model: LoadedModel, call: Call, index: int, item: Input) -> Work | None:

@@ -48,7 +48,7 @@ def request(method: str, n_bytes: int) -> None:
 
 def rejected(error: BaseException) -> None:
     """A call, or a batch of a stream, is answered with an error instead of a result."""
-    figures.REJECTIONS.labels(reason_of(error)).inc()
+    _of_rejections(type(error)).inc()
 
 
 def inputs_answered(outcomes: Sequence[Outcome]) -> None:
@@ -134,6 +134,11 @@ def _words(name: str) -> str:
 def _of_calls(method: str, status: str) -> tuple[Counter, Histogram]:
     name = _short(method)
     return figures.CALLS.labels(name, status), figures.CALL_SECONDS.labels(name)
+
+
+@lru_cache(maxsize=256)
+def _of_rejections(kind: type[BaseException]) -> Counter:
+    return figures.REJECTIONS.labels(_words(kind.__name__))
 
 
 @lru_cache(maxsize=256)
