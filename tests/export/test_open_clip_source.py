@@ -127,6 +127,10 @@ def test_weights_that_do_not_load(tiny_arch: str, weights: dict[str, torch.Tenso
     safetensors.torch.save_file({name: weights[name] for name in list(weights)[:-2]}, whole)
     with pytest.raises(SourceError, match="Missing key"):
         export_open_clip(tiny_arch, str(whole), out)
+    wider = {**weights, "visual.proj": torch.zeros(7, 3)}
+    safetensors.torch.save_file({**wider, "visual.stranger": torch.zeros(2)}, whole)
+    with pytest.raises(SourceError, match=r"visual\.stranger.*size mismatch for visual\.proj"):
+        export_open_clip(tiny_arch, str(whole), out)
     assert not out.exists()
 
 

@@ -123,6 +123,12 @@ def test_what_is_refused(whole: torch.nn.Module, tmp_path: Path, monkeypatch: py
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(SourceError, match=r"w\.pt does not load as timm:test_vit: .*norm\.weight"):
         open_timm(NAME, str(tmp_path / "w.pt"), Choice())
+    safetensors.torch.save_file(whole.state_dict(), tmp_path / "w.safetensors")
+    content = (tmp_path / "w.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-1000])
+    (tmp_path / "w.safetensors").unlink()
+    with pytest.raises(SourceError, match=r"cut\.safetensors does not load as timm:test_vit"):
+        open_timm(NAME, str(tmp_path / "cut.safetensors"), Choice())
     with pytest.raises(SourceError, match=r"no config\.json that timm would read"):
         open_timm(NAME, str(tmp_path), Choice())
     (tmp_path / "config.json").write_text("{}")

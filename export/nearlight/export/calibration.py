@@ -19,8 +19,8 @@ class Observed:
     """What was seen of each tensor that goes into a product.
 
     Attributes:
-        lows: Least value of each channel (C,), at most zero.
-        highs: Greatest value of each channel (C,), at least zero.
+        lows: Least value of each channel (C,).
+        highs: Greatest value of each channel (C,).
         rows: Some of its rows (N, C).
     """
 
@@ -57,8 +57,8 @@ def observe(model: onnx.ModelProto, name: str, batches: Sequence[Array]) -> Obse
     for values in _values(model, name, batches, tensors):
         for tensor, value in values.items():
             rows = value.reshape(-1, value.shape[-1])  # (N, C)
-            lows[tensor] = np.minimum(lows.get(tensor, 0), rows.min(axis=0))
-            highs[tensor] = np.maximum(highs.get(tensor, 0), rows.max(axis=0))
+            lows[tensor] = np.minimum(lows.get(tensor, np.inf), rows.min(axis=0))
+            highs[tensor] = np.maximum(highs.get(tensor, -np.inf), rows.max(axis=0))
             kept.setdefault(tensor, rows[:: max(1, len(rows) // _SAMPLED_ROWS)])
     return Observed(lows, highs, kept)
 
