@@ -1,5 +1,6 @@
 """Runs of methods that learn from images alone, as bundles of an image tower."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,26 @@ def test_encoders_of_other_methods(tmp_path: Path, method: str, encoder: dict[st
     prove_images(subject, graph, gather(None, (), subject.image.preprocess), 0.99999)
     onnx.save(graph, tmp_path / "image.onnx")
     np.testing.assert_allclose(runner(tmp_path / "image.onnx")(PIXELS), expected_of(run), atol=5e-6)
+
+
+def test_the_head_stays_behind_unless_asked(tmp_path: Path) -> None:
+    run = write_encoder_run(tmp_path / "run")
+    loaded = load_encoder(run)
+    assert loaded.head is not None
+    subject = open_run(run, head=True)
+    assert subject.training["head"] is True
+    features = loaded.encoder(normalise_pixels(torch.from_numpy(PIXELS), loaded.section))
+    wanted = F.normalize(loaded.head(features), dim=-1).detach().numpy()
+    np.testing.assert_allclose(subject.encoders.embed_images(PIXELS), wanted, atol=2e-6)
+    with pytest.raises(SourceError, match="--head: .* was trained with cmc: it has none"):
+        open_run(write_encoder_run(tmp_path / "cmc", "cmc"), head=True)
+
+
+def test_a_bundle_is_named_after_its_run_unless_the_run_has_a_name(tmp_path: Path) -> None:
+    run = write_encoder_run(tmp_path / "my_photos (2)")
+    tree = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**tree, "name": "run"}))
+    assert open_run(run).name == "my_photos-2"
 
 
 def test_a_run_of_another_encoder_than_its_weights(tmp_path: Path) -> None:

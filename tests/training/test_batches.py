@@ -7,7 +7,7 @@ import torch
 from nearlight.training.batches import Batch, BatchMaker
 from nearlight.training.config import RunConfig, check_config
 from nearlight.training.errors import ConfigError
-from nearlight.training.pixels import open_readers
+from nearlight.training.pixels import on_device, open_readers
 from nearlight.training.sources import open_source
 from nearlight.training.vocabulary import clip_tokenizer_json, open_tokenizer
 
@@ -19,6 +19,32 @@ def maker(config: RunConfig, cache_limit_mb: int = 100) -> BatchMaker:
         reader.preload()
     tokenizer = open_tokenizer(clip_tokenizer_json(config.model.merges), config.model)
     return BatchMaker(config, sources, readers, tokenizer, ["a photo of a {}.", "{}"])
+
+
+def test_images_held_on_the_device_are_those_of_the_readers(small: dict[str, Any], labelled: Path) -> None:
+    small["data"]["train"] = [str(labelled), str(labelled)]
+    config = check_config(small)
+    sources = [open_source(spec, words=False) for spec in config.data.train]
+    readers = open_readers(sources, 40, 1, 100)
+    assert on_device(readers, torch.device("cpu"), 100) is None  # nothing is decoded yet
+    for reader in readers:
+        reader.preload()
+    assert on_device(readers, torch.device("cpu"), 100) is None  # two sources would be copied for nothing
+    held = on_device(readers, torch.device("meta"), 100)
+    assert held is not None
+    assert (held.shape, held.dtype) == ((160, 40, 40, 3), torch.uint8)
+    one = on_device(readers[:1], torch.device("cpu"), 100)
+    assert one is not None
+    assert one.data_ptr() == readers[0].kept.ctypes.data  # type: ignore[union-attr]  # not a copy
+    assert on_device(readers[:1], torch.device("cpu"), 0) is None
+    both = torch.cat([one, one])
+    for world in (1, 2):
+        plain, fast = (
+            BatchMaker(config, sources, readers, rank=world - 1, world=world, held=h) for h in (None, both)
+        )
+        wanted = plain.make(4)
+        assert torch.equal(wanted.pixels, fast.make(4).pixels)
+        assert torch.equal(wanted.pixels, next(fast.ahead(4, 5)).pixels)
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -58,14 +84,14 @@ def test_an_error_on_the_thread_reaches_the_trainer(
     small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches = maker(check_config(small))
-    good = batches.make
+    good = batches._prepare
 
     def fail_at_three(step: int) -> Batch:
         if step == 3:
             raise OSError("disk went away")
         return good(step)
 
-    monkeypatch.setattr(batches, "make", fail_at_three)
+    monkeypatch.setattr(batches, "_prepare", fail_at_three)
     ahead = batches.ahead(0, 6)
     assert [next(ahead).step for _ in range(3)] == [0, 1, 2]
     with pytest.raises(OSError, match="disk went away"):

@@ -83,6 +83,8 @@ def test_validation_data_that_is_not_there_is_noticed_before_the_first_step(
 def test_unknown_task_and_unsuitable_data(run: Path, labelled: Path) -> None:
     result = runner.invoke(evaluate_app, [str(run), "--task", "magic", "--data", str(labelled)])
     assert (result.exit_code, "zeroshot, retrieval" in result.output) == (2, True)
+    result = runner.invoke(evaluate_app, ["nowhere", "--task", "lineer", "--data", "x"])
+    assert (result.exit_code, "did you mean 'linear'?" in result.output) == (2, True)
     result = runner.invoke(evaluate_app, [str(run), "--task", "retrieval", "--data", str(labelled)])
     assert (result.exit_code, "needs captions" in result.output) == (2, True)
 

@@ -71,6 +71,7 @@ def test_a_named_augmentation_sets_the_operations_of_all_views() -> None:
     config = load_config(None, {}, ["augmentation=autoaugment", "views.0.grey=0.3"], "simclr")
     (view,) = config.views
     assert (view.policy, view.jitter, view.grey, view.crop_scale) == ("autoaugment", 0, 0.3, (0.08, 1.0))
+    assert [v.turn for v in load_config(None, {}, ["augmentation=simaugment"], "simclr").views] == [0.5]
     assert [v.warp for v in load_config(None, {}, ["augmentation=simaugment"], "dino").views] == [0.5] * 3
     with pytest.raises(ConfigError, match="augmentation = 'rain'"):
         load_config(None, {}, ["augmentation=rain"], "simclr")

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -38,7 +39,13 @@ def test_a_folder_of_photos_is_planned_trained_and_probed(photos: Path, tmp_path
     planned = runner.invoke(train_app, ["simclr", "--data", str(photos), *SMALL, "--plan"])
     assert planned.exit_code == 0, planned.output
     text = " ".join(re.sub("[│┌┐└┘─┬┴]", " ", planned.output).split())
-    for said in ("40 images, 2 classes", "5 of 16 images, 2 views each: 2.0 epochs", "sgd", "of activations"):
+    for said in (
+        "40 images, 2 classes",
+        "5 of 16 images, 2 views each: 2.0 epochs",
+        "sgd",
+        "of activations",
+        "views/s",
+    ):
         assert re.search(r"\W+(\w+ )?".join(said.split()), text), text
     assert not Path(run).exists()
     trained = runner.invoke(
@@ -80,7 +87,7 @@ def test_a_folder_of_photos_is_planned_trained_and_probed(photos: Path, tmp_path
         (["simclr", "--temperature", "0"], "options.temperature = 0"),
         (["simclr", "--encoder.nam", "x"], "did you mean 'encoder.name'"),
         (["simclr", "--set", "views.3.flip=0"], "'3' must be a place in a list of 1"),
-        (["simclr", "--batch-size", "500"], ""),
+        (["simclr", "--batch-size", "500", "--encoder.width", "0.125"], ""),
         (["simclr", "stray"], "'stray' is not an option"),
         (["simclr", "--encoder.name", "resnet19"], "resnet18"),
         (["supcon"], "supcon needs a label_name"),
@@ -95,6 +102,31 @@ def test_mistakes_are_one_line(photos: Path, tmp_path: Path, arguments: list[str
     assert "Traceback" not in result.output
     assert result.exit_code == (2 if message else 0), result.output
     assert message in result.output
+
+
+def test_what_is_hardly_meant_is_said_and_one_image_refused(photos: Path, tmp_path: Path) -> None:
+    crowd = ["--batch-size", "64", "--optimiser.warmup_epochs", "2", "--queue", "40"]
+    result = runner.invoke(train_app, ["moco-v2", "--data", str(photos), *SMALL, *crowd, "--plan"])
+    text = " ".join(result.output.split())
+    for said in (
+        "warning: batch_size = 64: there are 40 images",
+        "warning: optimiser.warmup_steps = 1: the run has 1 steps",
+        "warning: options.queue = 40: with 40 images",
+    ):
+        assert said in text, text
+    (tmp_path / "one").mkdir()
+    (photos / "red" / "0.png").rename(tmp_path / "one" / "0.png")
+    result = runner.invoke(train_app, ["simclr", "--data", str(tmp_path / "one"), *SMALL, "--out", "x"])
+    assert (result.exit_code, "data.train has 1 image; at least 2" in result.output) == (2, True)
+
+
+def test_a_plan_of_two_towers_knows_memory_and_speed(small: dict[str, Any], captioned: Path) -> None:
+    keys = ("steps", "batch_size", "device", "model")
+    sets = [f"--{key}={json.dumps(small[key])}" for key in keys]
+    result = runner.invoke(train_app, ["clip", "--data", str(captioned), *sets, "--ema", "0.9", "--plan"])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"\d+ MiB of activations", result.output), result.output
+    assert re.search(r"about \d+ views/s", result.output), result.output
 
 
 def test_the_list_names_every_method_with_its_paper() -> None:

@@ -66,6 +66,10 @@ def test_a_path_with_an_at_sign_in_it(tmp_path: Path) -> None:
         ({"picture": [b"x"], "captions": [["x"]]}, "no column `image`"),
         ({"image": [b"x"], "title": ["x"]}, "`captions` or `label_name`"),
         ({"image": [b"x", b"y"], "captions": [["x"], []]}, "row 1: has no caption"),
+        (
+            {"image": [b"x", b"y", b"z"], "label_name": ["x", None, ""]},
+            r"row 1 has no label_name \(2 of 3 rows",
+        ),
         ({"image": pa.array([], pa.binary()), "label_name": pa.array([], pa.string())}, "no rows"),
     ],
 )
@@ -75,6 +79,13 @@ def test_unusable_parquet_is_named(tmp_path: Path, columns: dict[str, object], m
     with pytest.raises(DataError, match=message) as caught:
         open_source(str(path))
     assert "bad.parquet" in str(caught.value)
+
+
+def test_labels_that_are_missing_matter_only_where_they_are_needed(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"x", b"y"], "label_name": ["x", None]}), tmp_path / "x.parquet")
+    source = open_source(str(tmp_path / "x.parquet"), words=False)
+    assert source.label_names is None
+    assert source.notes == ("row 1 has no label_name (1 of 2 rows have none); class names are not used",)
 
 
 def test_missing_and_foreign_files(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a user may say about a public model that its files do not."""
+"""What a user may say about a model that its files do not."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a user may say about a public model.
+    """What a user may say about a model.
 
     Attributes:
         tokenizer: Folder with tokenizer.json (and its tokenizer_config.json); None looks beside the weights,
@@ -16,6 +16,7 @@ class Choice:
         logit_scale: Factor of the cosine, already exponentiated, for ONNX files that do not hold it.
         logit_bias: Added after the factor, for ONNX files that do not hold it.
         trust_pickle: Load weights that are arbitrary pickles, which can run any code.
+        head: Keep the projection head of a training run's encoder, which its loss was computed on.
     """
 
     tokenizer: Path | None = None
@@ -24,3 +25,4 @@ class Choice:
     logit_scale: float | None = None
     logit_bias: float | None = None
     trust_pickle: bool = False
+    head: bool = False

@@ -60,6 +60,10 @@ def export(
             "--trust-pickle", help="Load weights that are arbitrary pickles. They can run any code."
         ),
     ] = False,
+    head: Annotated[
+        bool,
+        typer.Option("--head", help="Of a run of images alone: keep the projection head behind the encoder."),
+    ] = False,
     min_cosine: Annotated[
         float, typer.Option(help="int8: the least cosine with float32 that any input may have.")
     ] = 0.995,
@@ -127,7 +131,7 @@ def export(
             name, data, force, licence, description, notes, drift, weights,
             _lengths(dims), min_recall, None if no_cache else cache_folder(),
         )  # fmt: skip
-        choice = Choice(tokenizer, tag, arch, logit_scale, logit_bias, trust_pickle)
+        choice = Choice(tokenizer, tag, arch, logit_scale, logit_bias, trust_pickle, head)
         if dry_run:
             _print_estimate(estimate(open_subject(source, choice), precision), out, as_json)
             return

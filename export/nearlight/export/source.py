@@ -37,7 +37,7 @@ def open_subject(source: str, choice: Choice) -> Subject:
         case "onnx":
             return open_onnx(Path(rest), choice)
         case _:
-            return open_run(Path(source))
+            return open_run(Path(source), choice.head)
 
 
 def _from_hub(fetched: Fetched, choice: Choice) -> Subject:

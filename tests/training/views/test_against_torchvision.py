@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import RandomResizedCrop
+from torchvision.transforms.v2 import CutMix, MixUp, RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from nearlight.training.views.blur import blur, kernel_px
@@ -18,6 +19,9 @@ from nearlight.training.views.colour import (
     to_grey,
 )
 from nearlight.training.views.crop import crop, draw_boxes
+from nearlight.training.views.degrade import add_noise, cutout
+from nearlight.training.views.geometry import turn
+from nearlight.training.views.mix import MixPlan, mix
 
 
 @pytest.fixture
@@ -96,6 +100,39 @@ def test_hue(images: Tensor) -> None:
 def test_grey_and_solarise(images: Tensor) -> None:
     torch.testing.assert_close(to_grey(images), tv.rgb_to_grayscale(images, 3), atol=2e-6, rtol=0)
     torch.testing.assert_close(solarise(images), tv.solarize(images, 0.5), atol=0, rtol=0)
+
+
+def test_turns_and_holes(images: Tensor) -> None:
+    quarters = torch.arange(12) % 4
+    for image, quarter, made in zip(images, quarters.tolist(), turn(images, quarters), strict=True):
+        assert torch.equal(made, tv.rotate(image, 90 * quarter))
+    centre = torch.tensor([[5, 20]] * 12)
+    for image, made in zip(images, cutout(images, centre, 6), strict=True):
+        assert torch.equal(made, tv.erase(image, 2, 17, 6, 6, torch.full((3, 6, 6), 0.5)))
+
+
+def test_noise(images: Tensor) -> None:
+    torch.manual_seed(7)
+    wanted = torch.stack([tv.gaussian_noise(image, 0.0, 0.2) for image in images])
+    torch.manual_seed(7)
+    grain = torch.stack([torch.randn_like(image) for image in images])
+    torch.testing.assert_close(add_noise(images, torch.full((12,), 0.2), grain), wanted)
+
+
+@pytest.mark.parametrize("theirs", [MixUp(alpha=1.0, num_classes=12), CutMix(alpha=1.0, num_classes=12)])
+def test_mixing(images: Tensor, theirs: MixUp | CutMix) -> None:
+    labels = torch.arange(12)
+    torch.manual_seed(3)
+    wanted, soft = theirs(images, labels)
+    torch.manual_seed(3)
+    drawn = theirs.make_params([images])
+    box = drawn.get("box")
+    share = drawn["lam_adjusted"] if box else drawn["lam"]
+    plan = MixPlan(labels.roll(1), share, (box[1], box[0], box[3], box[2]) if box else None)
+    mixed, order, shares = mix(images, plan)
+    torch.testing.assert_close(mixed, wanted)
+    own, other = F.one_hot(labels, 12), F.one_hot(labels[order], 12)
+    torch.testing.assert_close(shares[:, None] * own + (1 - shares[:, None]) * other, soft)
 
 
 @pytest.mark.parametrize("width", [3, 5, 23])

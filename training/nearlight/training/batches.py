@@ -19,6 +19,7 @@ from nearlight.training.pixels import PixelReader
 from nearlight.training.sources import Source
 from nearlight.training.views import Share
 
+_NO_PIXELS = np.empty((0, 0, 0, 3), np.uint8)
 _SHORT_TOKENS = 16  # texts up to here are encoded apart, so that class names do not pay for long captions
 
 
@@ -74,6 +75,7 @@ class BatchMaker:
         templates: Sequence[str] = (),
         rank: int = 0,
         world: int = 1,
+        held: Tensor | None = None,
     ) -> None:
         """Looks at the sources; decodes nothing.
 
@@ -85,6 +87,7 @@ class BatchMaker:
             templates: sentences around class names.
             rank: this process among `world`; each makes its part of every batch.
             world: how many processes there are.
+            held: all images on the device (`pixels.on_device`); None: the readers give those of each batch.
 
         Raises:
             ConfigError: fewer samples in a batch than sources, or a batch that does not divide by `world`.
@@ -95,6 +98,7 @@ class BatchMaker:
         self._tokenizer = tokenizer
         self._templates = templates
         self._rank, self._world = rank, world
+        self._held = held
         self._first = np.cumsum([0, *(len(s) for s in sources)])  # of each source, end to end
         number = {name: i for i, name in enumerate(class_names(sources))}
         self._labels = [
@@ -127,10 +131,23 @@ class BatchMaker:
 
     def make(self, step: int) -> Batch:
         """Returns this process's part of the batch of a step (0-based)."""
+        return self._with_pixels(self._prepare(step))
+
+    def _with_pixels(self, batch: Batch) -> Batch:
+        """Returns a batch with its images taken on the device, by the thread that uses it.
+
+        Another thread must not: it would break a CUDA graph that is being recorded.
+        """
+        if self._held is None:
+            return batch
+        rows = batch.index.to(self._held.device, non_blocking=True)
+        return replace(batch, pixels=self._held[rows])
+
+    def _prepare(self, step: int) -> Batch:
         rows = self._mixture.rows(step)
         size = self._config.batch_size // self._world
         start = self._rank * size
-        pixels = self._read(rows, start, start + size)
+        pixels = _NO_PIXELS if self._held is not None else self._read(rows, start, start + size)
         index = np.concatenate([first + r for first, r in zip(self._first[:-1], rows, strict=True)])
         labels = np.concatenate(
             [np.full(len(r), -1) if k is None else k[r] for k, r in zip(self._labels, rows, strict=True)]
@@ -165,7 +182,7 @@ class BatchMaker:
                 for step in range(start, stop):
                     if closed.is_set():
                         return
-                    put(self.make(step))
+                    put(self._prepare(step))
             except BaseException as error:  # handed to the trainer, which raises it
                 put(error)
 
@@ -176,7 +193,7 @@ class BatchMaker:
                 item = ready.get()
                 if isinstance(item, BaseException):
                     raise item
-                yield item
+                yield self._with_pixels(item)
         finally:
             closed.set()
             thread.join(timeout=10)

@@ -237,11 +237,15 @@ def _print_table(found: dict[str, Any]) -> None:
 
     from nearlight.training.units import cell
 
-    table = Table(title=f"{found['task']} of {found['model']}", caption=found.get("protocol"))
+    console = Console()
+    console.print(f"{found['task']} of {found['model']}", style="bold", highlight=False, markup=False)
+    table = Table()
     table.add_column("metric")
     for source in found["results"]:
         table.add_column(source, justify="right")
     for name in next(iter(found["results"].values())):
         values = [source[name] for source in found["results"].values()]
         table.add_row(name, *(cell(name, v) for v in values))
-    Console().print(table)
+    console.print(table)
+    if found.get("protocol"):
+        console.print(f"Protocol: {found['protocol']}.", highlight=False, markup=False)

@@ -14,6 +14,7 @@ from nearlight.training.defaults import AUGMENTATIONS
 from nearlight.training.errors import ConfigError
 from nearlight.training.sections import IMAGENET_MEAN as IMAGENET_MEAN
 from nearlight.training.sections import IMAGENET_STD as IMAGENET_STD
+from nearlight.training.sections import UNNAMED as UNNAMED
 from nearlight.training.sections import AugmentSection as AugmentSection
 from nearlight.training.sections import DataSection as DataSection
 from nearlight.training.sections import EncoderSection as EncoderSection
@@ -82,6 +83,7 @@ _MAY_CHANGE = (
     "data.train",
     "data.val",
     "data.decode_threads",
+    "data.device_limit_mb",
     *(f"augment.{name}" for name in AugmentSection.model_fields),
     "optimiser.lr",
     "optimiser.schedule",

@@ -57,12 +57,13 @@ def recipe(base: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 
 _JITTER = {"jitter": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "grey": 0.2}
 _OFF = {"turn": 0.0, "policy": "none", "jitter": 0.0, "grey": 0.0, "warp": 0.0, "blur": 0.0, "solarise": 0.0}
+_SIM = {"turn": 0.5, "warp": 0.5, "blur": 0.5}  # the paper names rotation, warp and blur, not how often
 AUGMENTATIONS: Mapping[str, Mapping[str, Any]] = {
     "crop": _OFF,
     "simclr": {**_OFF, **_JITTER, "blur": 0.5},
     "autoaugment": {**_OFF, "policy": "autoaugment"},
     "randaugment": {**_OFF, "policy": "randaugment"},
-    "simaugment": {**_OFF, **_JITTER, "warp": 0.5, "blur": 0.5},
-    "stacked-randaugment": {**_OFF, **_JITTER, "policy": "randaugment", "warp": 0.5, "blur": 0.5},
+    "simaugment": {**_OFF, **_JITTER, **_SIM},
+    "stacked-randaugment": {**_OFF, **_JITTER, **_SIM, "policy": "randaugment"},
 }
 """Named augmentations (Khosla et al. 2020, section 4): what each sets in every view; crops and flips stay."""

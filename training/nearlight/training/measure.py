@@ -1,5 +1,6 @@
 """`nearlight evaluate`: one task on a run or a bundle, printed and saved."""
 
+import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ def measure(
         ConfigError: an unknown task, or one that the model does not suit.
         DataError: a source that does not suit the task.
     """
+    if task not in (*PROTOCOLS, *TASKS):
+        nearest = difflib.get_close_matches(task, (*PROTOCOLS, *TASKS), n=1, cutoff=0.0)[0]
+        known = ", ".join((*PROTOCOLS, *TASKS))
+        raise ConfigError(f"--task is {task!r}; did you mean {nearest!r}? It must be one of {known}")
     if task in TASKS:
         return _save(probe(model, task, data, bank, limits), out or _default_file(model, task))
     prompts = templates
@@ -72,8 +77,6 @@ def measure(
         "zeroshot": lambda source: zero_shot(embedder, source, load_templates(prompts)),
         "retrieval": lambda source: retrieval(embedder, source),
     }
-    if task not in tasks:
-        raise ConfigError(f"--task is {task!r}; it must be one of {', '.join((*tasks, *TASKS))}")
     results = {source.name: tasks[task](source) for source in map(open_source, data)}
     found = {
         "model": model,

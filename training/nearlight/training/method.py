@@ -97,6 +97,10 @@ class Method(nn.Module):
         """Modules whose learning rate stays at its peak."""
         return ()
 
+    def cautions(self) -> Iterable[str]:
+        """Returns a line for each option that is allowed but hardly meant with this data."""
+        return ()
+
     def watched(self, vectors: Vectors) -> Tensor | None:
         """Returns the (B, D) vectors in which a collapse would show: the first of `embed`'s, if any."""
         return next((v for v in vectors.values() if v.ndim == 2 and v.is_floating_point()), None)

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from nearlight.bundle.errors import ImageError
 from nearlight.bundle.image import ImageLimits, load_pixels
@@ -60,6 +62,11 @@ class PixelReader:
         """Returns (B, S, S, 3) uint8 RGB for B row numbers."""
         return self._kept[rows] if self._kept is not None else self._decode(rows)
 
+    @property
+    def kept(self) -> Pixels | None:
+        """All rows (N, S, S, 3), if they are held in memory."""
+        return self._kept
+
     def refuse_if_hopeless(self, name: str) -> None:
         """Raises DataError if every row that was decoded is broken."""
         if len(self.broken) == len(self):
@@ -78,6 +85,25 @@ class PixelReader:
         except (ImageError, OSError) as error:
             self.broken[row] = str(error)
             return np.full((self._spec.size_px, self._spec.size_px, 3), 128, np.uint8)
+
+
+def on_device(readers: Sequence[PixelReader], device: torch.device, limit_mb: int) -> Tensor | None:
+    """Returns all rows of all sources laid end to end, (N, S, S, 3) uint8 on a device.
+
+    None where a reader keeps nothing, where they do not fit into `limit_mb` MiB together, or where they
+    would only be copied from memory to memory.
+    """
+    parts = [reader.kept for reader in readers]
+    whole = [torch.from_numpy(part) for part in parts if part is not None]
+    size = sum(part.nbytes for part in whole)
+    if len(whole) < len(readers) or size > limit_mb * 2**20 or (device.type == "cpu" and len(whole) > 1):
+        return None
+    if len(whole) == 1:
+        return whole[0].to(device)
+    held = torch.empty((sum(map(len, whole)), *whole[0].shape[1:]), dtype=torch.uint8, device=device)
+    for place, part in zip(held.split([len(part) for part in whole]), whole, strict=True):
+        place.copy_(part)
+    return held
 
 
 def open_readers(sources: Sequence[Source], side_px: int, threads: int, limit_mb: int) -> list[PixelReader]:

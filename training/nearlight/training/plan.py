@@ -2,24 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
-from nearlight.training.batches import Batch, class_names
+from nearlight.training.average import WeightAverage
+from nearlight.training.batches import class_names
 from nearlight.training.config import RunConfig
 from nearlight.training.devices import pick_device
 from nearlight.training.errors import ConfigError
 from nearlight.training.method import DataFacts, Method, find_method
+from nearlight.training.rehearsal import activation_bytes, estimate_step
 from nearlight.training.sources import Source, open_source
-from nearlight.training.views import Share
 
 
 def resolve(config: RunConfig, samples: int) -> RunConfig:
-    """Returns the configuration with epochs turned into steps, for data of so many samples."""
+    """Returns the configuration with epochs turned into steps, for data of so many samples.
+
+    Raises:
+        ConfigError: a single sample, which has nothing to be told from.
+    """
+    if samples < 2:
+        raise ConfigError(f"data.train has {samples} image; at least 2 are needed, to be told apart")
     per_epoch = samples / config.batch_size
     section = config.optimiser
     if section.warmup_epochs is not None:
@@ -57,54 +65,72 @@ class Plan:
             f"{step} to {config.steps} of {config.batch_size} ({parts})"
         )
 
+    def warnings(self, method: Method) -> list[str]:
+        """Returns a line for each thing that is allowed but hardly meant."""
+        config, samples = self.config, self.facts.samples
+        found = list(method.cautions())
+        if config.batch_size > samples:
+            found.append(
+                f"batch_size = {config.batch_size}: there are {samples} images, so a batch holds some of "
+                "them more than once"
+            )
+        if config.optimiser.warmup_steps >= config.steps:
+            found.append(
+                f"optimiser.warmup_steps = {config.optimiser.warmup_steps}: the run has {config.steps} "
+                "steps, so the learning rate never gets to its peak"
+            )
+        return [f"warning: {line}" for line in found]
+
     def table(self, method: Method, device: torch.device) -> dict[str, str]:
-        """Returns what `--plan` prints."""
+        """Returns what `--plan` prints; the method is of no use afterwards."""
         config, section = self.config, self.config.optimiser
         trained = [p for p in method.parameters() if p.requires_grad]
         kept = sum(p.numel() for p in method.parameters()) - sum(p.numel() for p in trained)
         views = sum(v.count for v in config.views) if config.views else 1
-        states = {"adamw": 2, "sgd": 1, "lars": 1, "rmsprop": 2}[section.name]
-        fixed = sum(t.numel() * t.element_size() for t in (*method.parameters(), *method.buffers()))
-        fixed += sum(p.numel() * p.element_size() for p in trained) * (1 + states)
         epochs = config.steps * config.batch_size / self.facts.samples
+        peak = f"learning rate {self.peak_lr:g} at its peak"
+        if section.lr_batch_size:
+            peak += f" ({section.lr:g} for {section.lr_batch_size} images)"
         return {
             "method": config.method,
             "data": f"{self.facts.samples} images, {len(self.facts.classes)} classes",
             "parameters": f"{sum(p.numel() for p in trained) / 1e6:.2f}M trained, {kept / 1e6:.2f}M kept",
             "steps": f"{config.steps} of {config.batch_size} images, {views} views each: {epochs:.1f} epochs",
-            "optimiser": f"{section.name}, learning rate {self.peak_lr:g} at its peak, "
-            f"{section.warmup_steps} steps of warm-up, then {section.schedule}",
+            "optimiser": f"{section.name}, {peak}, {section.warmup_steps} steps of warm-up, then "
+            f"{section.schedule}",
             "weight decay": f"{section.weight_decay:g}",
             "device": f"{device}, {config.precision}",
-            "memory": f"{fixed / 2**20:.0f} MiB of weights, gradients and optimiser, "
-            f"{self._activations_mb(method, device):.0f} MiB of activations",
+            "memory": self._memory(method, device),
+            "speed": self._speed(method, device, views),
         }
 
-    def _activations_mb(self, method: Method, device: torch.device) -> float:
-        """Returns an estimate: what four images leave for the backward pass, times a quarter of the batch."""
-        if not self.config.views:
-            return float("nan")
+    def _memory(self, method: Method, device: torch.device) -> str:
+        """Returns an estimate of what the weights, the batch and the data take."""
         config = self.config
-        views = [
-            torch.zeros(4, 3, side, side, device=device)
-            for v in config.views
-            for side in [v.side_px or config.encoder.image_px] * v.count
-        ]
-        seen: dict[int, int] = {}
+        trained = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
+        states = {"adamw": 2, "sgd": 1, "lars": 1, "rmsprop": 2}[config.optimiser.name]
+        fixed = sum(t.numel() * t.element_size() for t in (*method.parameters(), *method.buffers()))
+        fixed += trained * (1 + states)
+        if config.ema:
+            average = WeightAverage(method, config.ema)
+            fixed += sum(t.numel() * t.element_size() for t in average.weights.values())
+        pixels = self.facts.samples * config.data.cache_px**2 * 3
+        held = "held decoded" if pixels <= config.data.cache_limit_mb * 2**20 else "decoded batch by batch"
+        return (
+            f"{fixed / 2**20:.0f} MiB of weights, gradients and optimiser, "
+            f"{activation_bytes(method, device) / 2**20:.0f} MiB of activations, "
+            f"{pixels / 2**20:.0f} MiB of images, {held}"
+        )
 
-        def count(tensor: Tensor) -> Tensor:
-            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        weights = {p.untyped_storage().data_ptr() for p in method.parameters()}
-        autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-        before = {k: v.clone() for k, v in method.state_dict().items()}
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda t: t), autocast:
-            kept = method.embed(views, _four_blanks(device), torch.Generator().manual_seed(0))
-        total = sum(size for place, size in seen.items() if place not in weights)
-        del kept
-        method.load_state_dict(before)
-        return total / 4 * min(config.chunk or config.batch_size, config.batch_size) / 2**20
+    def _speed(self, method: Method, device: torch.device, views: int) -> str:
+        """Returns an estimate of views a second and of the time of all steps."""
+        try:
+            seconds = estimate_step(method, device)
+        except torch.OutOfMemoryError:
+            return f"a batch of {self.config.batch_size} does not fit: a smaller batch_size, or chunk"
+        images = self.config.batch_size / seconds
+        whole = timedelta(seconds=round(seconds * self.config.steps))
+        return f"about {views * images:.0f} views/s ({images:.0f} images/s): {whole} for all steps"
 
 
 def print_plan(config: RunConfig) -> None:
@@ -123,13 +149,11 @@ def print_plan(config: RunConfig) -> None:
     config = resolve(config, facts.samples)
     device = pick_device(config.device)
     method = found(config, facts).to(device)
-    table = Table(title="plan", show_header=False)
-    for name, value in Plan(config, facts, sources).table(method, device).items():
+    table, plan = Table(title="plan", show_header=False), Plan(config, facts, sources)
+    warnings = plan.warnings(method)
+    for name, value in plan.table(method, device).items():
         table.add_row(name, value)
-    Console().print(table)
-
-
-def _four_blanks(device: torch.device) -> Batch:
-    four = torch.zeros(4, dtype=torch.int64, device=device)
-    pixels = torch.zeros(4, 8, 8, 3, dtype=torch.uint8, device=device)
-    return Batch(0, pixels, (), four, four, four, four, Share(0, 4))
+    console = Console()
+    console.print(table)
+    for line in (*warnings, *(f"warning: {s.name}: {note}" for s in sources for note in s.notes)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -7,30 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from nearlight.training.batches import Batch
 from nearlight.training.checkpoint import load_config_of, save_text
 from nearlight.training.config import RunConfig, load_config, resumed_config
-from nearlight.training.devices import pick_device
 from nearlight.training.errors import Collapsed, DataError, Diverged
-from nearlight.training.gradients import add_gradients
 from nearlight.training.method import DataFacts, find_method
-from nearlight.training.optimisers import build_optimiser
 from nearlight.training.plan import resolve
 from nearlight.training.probes.knn import knn
 from nearlight.training.probes.linear import linear_probe
 from nearlight.training.probes.probed import open_run
 from nearlight.training.probes.tasks import TASKS
-from nearlight.training.processes import Processes
 from nearlight.training.published import PUBLISHED, Published
+from nearlight.training.rehearsal import time_step
 from nearlight.training.sources import Source, open_source
 from nearlight.training.trainer import Trainer
-from nearlight.training.views import Share
 
 METHODS = tuple(PUBLISHED)
 _KEPT_SHARE = 0.85  # of a method's time is for training, the rest for decoding and measuring
-_TIMED_STEPS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,36 +143,6 @@ def _config(
     warm = (config.optimiser.warmup_epochs or 0) * epochs / most
     cut = [f"epochs={epochs}", f"optimiser.warmup_epochs={warm}"]
     return load_config(None, overrides, [*wanted.settings, *cut], method)
-
-
-def time_step(config: RunConfig, facts: DataFacts) -> float:
-    """Returns seconds of a training step on images of noise."""
-    device = pick_device(config.device)
-    torch.manual_seed(config.seed)
-    method = find_method(config.method)(config, facts).to(device)
-    optimiser = build_optimiser(method, config.optimiser, 1e-9, method.steady())
-    size, side = config.batch_size, config.data.cache_px
-    pixels = torch.randint(0, 256, (size, side, side, 3), dtype=torch.uint8)
-    each = torch.arange(size)
-    labels = each % max(len(facts.classes), 1)
-    batch = Batch(0, pixels, (), each, each, each % facts.samples, labels, Share(0, size)).to(device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    start = 0.0
-    for step in range(_TIMED_STEPS + 1):
-        if step == 1:  # the first pays for what is made once
-            _finish(device)
-            start = time.monotonic()
-        optimiser.zero_grad(set_to_none=True)
-        add_gradients(method, batch, Processes(), config.chunk, autocast)
-        optimiser.step()
-        method.after_step(step)
-    _finish(device)
-    return (time.monotonic() - start) / _TIMED_STEPS
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def table(rows: dict[str, dict[str, Any]]) -> list[str]:

@@ -8,6 +8,9 @@ IMAGENET_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGENET_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+UNNAMED = "run"
+
+
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors; values never change after reading."""
 
@@ -49,6 +52,8 @@ class DataSection(Section):
     """Decoded images are held with this side, before augmentation."""
     cache_limit_mb: int = Field(6144, ge=0)
     """Sources are decoded once and kept when they fit here together; else decoded batch by batch."""
+    device_limit_mb: int = Field(4096, ge=0)
+    """Kept images lie on the device, as uint8, when they fit here; else each batch travels there."""
     decode_threads: int = Field(2, ge=1, le=64)
     prefetch: int = Field(2, ge=1, le=64)
 
@@ -183,7 +188,8 @@ class RunConfig(Section):
     """All of one training run."""
 
     method: str = "clip"
-    name: str = "run"
+    name: str = UNNAMED
+    """Of the bundle made of the run; as it is: the name of the run's folder."""
     steps: int = Field(1000, ge=1)
     epochs: float | None = Field(None, gt=0)
     """Sets steps once the size of the training data is known."""

@@ -138,12 +138,25 @@ def _open_parquet(path: str, files: Sequence[str], weight: float, words: bool) -
     if not table.num_rows:
         raise DataError(f"{path!r} holds no rows")
     captions, labels = None, None
+    notes: tuple[str, ...] = ()
     if "captions" in wanted or "caption" in wanted:
         column = table["captions" if "captions" in wanted else "caption"].to_pylist()
         captions = [[c] if isinstance(c, str) else list(c or ()) for c in column]
     elif "label_name" in wanted:
-        labels = [str(name) for name in table["label_name"].to_pylist()]
-    return _checked(Source(Path(path).stem, weight, _ParquetImages(table["image"]), captions, labels), path)
+        labels, notes = _labels(table["label_name"].to_pylist(), path, words)
+    images = _ParquetImages(table["image"])
+    return _checked(Source(Path(path).stem, weight, images, captions, labels, notes), path)
+
+
+def _labels(names: Sequence[Any], path: str, words: bool) -> tuple[list[str] | None, tuple[str, ...]]:
+    """Returns the class names of all rows, or None with a note where some have none and none is needed."""
+    missing = [row for row, name in enumerate(names) if name in (None, "")]
+    if not missing:
+        return [str(name) for name in names], ()
+    reason = f"row {missing[0]} has no label_name ({len(missing)} of {len(names)} rows have none)"
+    if words:
+        raise DataError(f"{path!r}: {reason}")
+    return None, (f"{reason}; class names are not used",)
 
 
 def _open_shards(path: str, files: Sequence[str], weight: float, words: bool) -> Source:
@@ -206,6 +219,8 @@ def _open_folder(folder: Path, weight: float, words: bool) -> Source:
         if not (folder / file).is_file():
             raise DataError(f"{listing}, row {number}: there is no file {file!r} in {folder}")
         if said is None:
+            if row["label_name"] in (None, ""):
+                raise DataError(f"{listing}, row {number}: {file!r} has no label_name")
             labels[file] = str(row["label_name"])
         files.setdefault(file, []).extend([] if said is None else ([said] if isinstance(said, str) else said))
     if labels and len(labels) != len(files):

@@ -35,7 +35,7 @@ from nearlight.training.interrupts import interrupts
 from nearlight.training.journal import Journal, Meter
 from nearlight.training.method import DataFacts, find_method
 from nearlight.training.optimisers import build_optimiser, decay_at, set_rates
-from nearlight.training.pixels import open_readers
+from nearlight.training.pixels import on_device, open_readers
 from nearlight.training.plan import Plan, resolve
 from nearlight.training.processes import join_processes
 from nearlight.training.schedule import lr_factor
@@ -117,7 +117,7 @@ class Trainer:
             interrupts() as interrupted,
         ):
             journal.say(self.plan.line(self.method, self.device, self.step, batches.shares))
-            for warning in batches.warnings():
+            for warning in (*self.plan.warnings(self.method), *batches.warnings()):
                 journal.say(warning)
             meter = Meter(config.batch_size)
             watch = Watch(config.watch, config.model.max_logit_scale)
@@ -242,7 +242,8 @@ class Trainer:
         tokenizer = open_tokenizer(self.tokenizer_json, config.model) if self.tokenizer_json else None
         templates = load_templates(data.templates) if tokenizer else ()
         place = self.processes
-        return BatchMaker(config, self.sources, readers, tokenizer, templates, place.rank, place.world)
+        held = on_device(readers, self.device, data.device_limit_mb)
+        return BatchMaker(config, self.sources, readers, tokenizer, templates, place.rank, place.world, held)
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state.get("method_id") != self.config.method:

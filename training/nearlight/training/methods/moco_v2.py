@@ -1,6 +1,6 @@
 """MoCo v2: a queue of keys from a momentum encoder, an MLP head (Chen, Fan, Girshick and He 2020)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -60,6 +60,12 @@ class MocoV2(Method):
         self.register_buffer("queue", fresh_rows(self.option("queue"), out))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
         self._keys: Tensor | None = None
+
+    def cautions(self) -> Iterable[str]:
+        """A queue that holds every image holds the image itself, as a negative of its own."""
+        queue, samples = self.option("queue"), self.facts.samples
+        if queue >= samples:
+            yield f"options.queue = {queue}: with {samples} images each is in the queue, a negative of itself"
 
     def embed(self, views: Sequence[Tensor], batch: Batch, generator: torch.Generator) -> Vectors:
         """Returns queries and keys; both ways if symmetric."""
