@@ -163,8 +163,12 @@ def test_closing_finishes_what_waits_and_then_refuses(recorder: Recorder) -> Non
         recorder.write("late")
 
 
+DAMAGED_SCHEMA = UnicodeDecodeError("utf-8", b"\xf9", 0, 1, "invalid start byte")
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("no more"), DAMAGED_SCHEMA])
 def test_cleaning_runs_in_steps_and_its_failure_is_no_end(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     steps = iter([True, True, False])
     done = threading.Event()
@@ -172,7 +176,7 @@ def test_cleaning_runs_in_steps_and_its_failure_is_no_end(
     def clean(_: sqlite3.Connection) -> bool:
         more = next(steps, None)
         if more is None:
-            raise sqlite3.OperationalError("no more")
+            raise error
         if not more:
             done.set()
         return more
@@ -183,4 +187,16 @@ def test_cleaning_runs_in_steps_and_its_failure_is_no_end(
     while "cleaning the store failed" not in caplog.text:
         time.sleep(0.001)
     assert writer.run(lambda _: 5, lambda _: None) == 5
+    writer.close()
+
+
+def test_after_a_cleaning_that_failed_within_nobody_waits_for_ever(tmp_path: Path) -> None:
+    def clean(_: sqlite3.Connection) -> bool:
+        raise RuntimeError("a fault of ours")
+
+    writer = Writer(open_database(tmp_path / "a.sqlite3"), clean)
+    while writer._failure is None:
+        time.sleep(0.001)
+    with pytest.raises(StoreError, match="stopped after an internal failure"):
+        writer.run(lambda _: 5, lambda _: None)
     writer.close()

@@ -40,6 +40,7 @@ from nearlight.server.routes import Routes
 from nearlight.server.stores import open_store
 from nearlight.server.supervisor import Supervisor
 from nearlight.server.tracing import NoTracing, Tracing, open_tracing
+from nearlight.server.upgrade_counts import UpgradeCounts
 from nearlight.server.upgrade_desk import UpgradeDesk
 from nearlight.server.upgrade_evaluation import UpgradeEvaluation
 from nearlight.server.upgraded_models import load_upgraded
@@ -85,6 +86,7 @@ class Server:
         self._pool: DecodePool | None = None
         self._catalog: Catalog | None = None
         self._upgrader: Upgrader | None = None
+        self._upgrade_counts = UpgradeCounts()
         self._loader = self._make_loader()
         self._metrics: MetricsEndpoint | None = None
         self._tracing: Tracing = NoTracing()
@@ -175,7 +177,7 @@ class Server:
         )
         evaluation = UpgradeEvaluation(catalog, embedder, relevance)
         self._upgrader = Upgrader(catalog, embedder, evaluation.evaluate)
-        upgrades = UpgradeDesk(catalog, self._upgrader, evaluation, limits)
+        upgrades = UpgradeDesk(catalog, self._upgrader, evaluation, limits, self._upgrade_counts)
         maintenance = MaintenanceService(catalog, relevance, upgrades)
         # Typed here: the generated functions are not.
         services: list[tuple[Callable[[Any, Any], None], Any]] = [
@@ -229,7 +231,8 @@ class Server:
         if address is None:
             return
         try:
-            state = State(self._models, self._health, store, config.data_folder)
+            folder, counts = config.data_folder, self._upgrade_counts
+            state = State(self._models, self._health, store, folder, counts)
             self._metrics = MetricsEndpoint(address, state)
             self.metrics_address = self._metrics.address
         except AddressUnusable as error:

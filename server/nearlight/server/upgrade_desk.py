@@ -1,6 +1,5 @@
 """The calls that change a collection's model: start, look, steer, and send what the store has not kept."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from nearlight.server.catalog import Catalog
@@ -15,14 +14,11 @@ from nearlight.server.convert.upgrades import (
 )
 from nearlight.server.convert.values import check_count, enum_name, fitting, item_error, page_size_of
 from nearlight.server.errors import InvalidInput, ModelFailure, NotPossible, ServerError
+from nearlight.server.upgrade_counts import UpgradeCounts
 from nearlight.server.upgrade_evaluation import UpgradeEvaluation
 from nearlight.server.upgrader import Upgrader
-from nearlight.store import Counts, Target, Upgrade, UpgradeRefused, Upgrades
+from nearlight.store import Target, Upgrade, UpgradeRefused, Upgrades
 from nearlight.v1 import maintenance_pb2
-
-# Counting looks at every point; those who ask all the time get what was counted a little while ago.
-FRESH_SECONDS = 0.2
-FRESH_FOR_COST = 10.0
 
 
 class UpgradeDesk:
@@ -33,16 +29,22 @@ class UpgradeDesk:
         upgrader: fills in the background.
         evaluation: compares the spaces.
         limits: of the server.
+        counts: says how far an upgrade is.
     """
 
     def __init__(
-        self, catalog: Catalog, upgrader: Upgrader, evaluation: UpgradeEvaluation, limits: LimitsConfig
+        self,
+        catalog: Catalog,
+        upgrader: Upgrader,
+        evaluation: UpgradeEvaluation,
+        limits: LimitsConfig,
+        counts: UpgradeCounts,
     ) -> None:
         self._catalog = catalog
         self._upgrader = upgrader
         self._evaluation = evaluation
         self._limits = limits
-        self._counted: dict[tuple[str, int], tuple[float, Counts]] = {}
+        self._counts = counts
 
     @property
     def _upgrades(self) -> Upgrades:
@@ -182,12 +184,9 @@ class UpgradeDesk:
         return self._name(request.collection), size, seq_after(request.page_token)
 
     async def _info(self, name: str, upgrade: Upgrade, *, is_fresh: bool) -> maintenance_pb2.UpgradeInfo:
-        key, now = (name, upgrade.job_no), time.monotonic()
-        until, counts = self._counted.get(key, (0.0, None))
-        if counts is None or is_fresh or now >= until:
-            counts = await self._catalog.run(lambda: self._upgrades.counts(name))
-            ended = time.monotonic()
-            self._counted[key] = ended + max(FRESH_SECONDS, FRESH_FOR_COST * (ended - now)), counts
+        counts = await self._catalog.run(
+            lambda: self._counts.of(self._upgrades, name, upgrade, is_fresh=is_fresh)
+        )
         return upgrade_message(name, upgrade, counts, self._catalog.models)
 
 

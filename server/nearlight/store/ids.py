@@ -7,7 +7,7 @@ therefore sort as: integers ascending, then strings by their UTF-8 bytes. That i
 
 import numpy as np
 
-from nearlight.store.errors import InvalidPoint, shown
+from nearlight.store.errors import InvalidPoint, StoreCorrupt, shown
 from nearlight.store.points import PointId
 
 MAX_ID_BYTES = 512
@@ -53,5 +53,13 @@ def key_of(point_id: PointId, index: int | None = None) -> Key:
 
 
 def id_of(key: Key) -> PointId:
-    """The id of a key: the inverse of `key_of`."""
-    return key if isinstance(key, str) else key + _OFFSET
+    """The id of a key: the inverse of `key_of`.
+
+    Raises:
+        StoreCorrupt: it is not one.
+    """
+    if isinstance(key, int):
+        return key + _OFFSET
+    if not isinstance(key, str):  # in a damaged row it may be of any type
+        raise StoreCorrupt(f"the store holds an id that is a {type(key).__name__}")
+    return key

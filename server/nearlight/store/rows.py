@@ -21,8 +21,10 @@ _LOAD_ROWS = 4096
 
 # Of `vectors AS at`, found by an index, and `vectors`, the row that it points to. SQLite takes a seq from the
 # index where it can, and a damaged one would give a point the vector of another: the row says whose it is.
+# What a damaged row holds may be of another type.
 _IS_OWN = "vectors.seq = at.seq AND vectors.space_no = at.space_no"
-VECTOR = f"iif({_IS_OWN}, vectors.vector, NULL), vectors.checksum"
+_IS_SOUND = "typeof(vectors.vector) = 'blob' AND typeof(vectors.checksum) = 'integer'"
+VECTOR = f"iif({_IS_OWN} AND {_IS_SOUND}, vectors.vector, NULL), vectors.checksum"
 _LOAD = f"""
 SELECT points.seq, {VECTOR}
 FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq

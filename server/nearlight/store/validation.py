@@ -197,7 +197,9 @@ def _parsed(text: bytes | str, index: int | None) -> dict[str, Any]:
 
 
 def row_checksum(key: Key, payload: str) -> int:
-    """CRC-32 of a point's key and payload, so that a damaged page is noticed when it is read."""
+    """CRC-32 of a point's key and payload, so that a damaged page is noticed when it is read; else -1."""
+    if not isinstance(payload, str):  # in a damaged row it may be of any type
+        return -1
     return zlib.crc32(payload.encode(), zlib.crc32(str(key).encode()))
 
 

@@ -115,7 +115,8 @@ def _check_row(
     dim: int,
 ) -> None:
     seq, key, payload, checksum, blob, vector_checksum = row
-    who = f"point {id_of(key)!r:.100} (seq {seq})"
+    point_id = id_of(key) if isinstance(key, str | int) else key
+    who = f"point {point_id!r:.100} (seq {seq})"
     if row_checksum(key, payload) != checksum or not _is_object(payload):
         report.add("point_damaged", f"{who}: id or payload is not what was written")
     if seq not in searched:

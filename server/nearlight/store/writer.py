@@ -248,9 +248,11 @@ class Writer:
             is_more_left = self._clean(connection)
             connection.execute("COMMIT")
             connection.executescript("PRAGMA incremental_vacuum(2048)")  # execute() would free one page only
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):  # the second: its schema is damaged
             self._roll_back()
             _log.exception("cleaning the store failed; it is tried again at the next open")
+        except Exception as error:
+            self._fail(error)
         else:
             if is_more_left:
                 self.clean_soon()

@@ -36,7 +36,7 @@ def test_panels_stand_side_by_side() -> None:
 
 def test_labels_of_legends_are_labels_of_the_figures() -> None:
     known = {label for figure in figures.ALL for label in figure._labelnames}
-    known |= {"instance", "collection", "model", "precision", "provider", "tower", "lane"}
+    known |= {"instance", "collection", "part", "model", "precision", "provider", "tower", "lane"}
     for panel in json.loads(DASHBOARD.read_text())["panels"]:
         for target in panel["targets"]:
             assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= known

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily
@@ -11,7 +12,8 @@ from prometheus_client.registry import Collector
 from nearlight.server.call import LANES
 from nearlight.server.health import Health, Phase
 from nearlight.server.models import LoadedModel, Models
-from nearlight.store import StoreError, VectorStore
+from nearlight.server.upgrade_counts import UpgradeCounts
+from nearlight.store import Store, StoreError, VectorStore
 
 
 class State(Collector):
@@ -22,13 +24,22 @@ class State(Collector):
         health: of the server.
         store: open.
         data_folder: where the store's files are.
+        upgrade_counts: says how far upgrades are.
     """
 
-    def __init__(self, models: Models, health: Health, store: VectorStore, data_folder: Path) -> None:
+    def __init__(
+        self,
+        models: Models,
+        health: Health,
+        store: VectorStore,
+        data_folder: Path,
+        upgrade_counts: UpgradeCounts,
+    ) -> None:
         self._models = models
         self._health = health
         self._store = store
         self._data_folder = data_folder
+        self._upgrade_counts = upgrade_counts
 
     def describe(self) -> list[Metric]:
         """Nothing in advance: registering must not ask."""
@@ -45,6 +56,8 @@ class State(Collector):
         yield _queues(models)
         yield _sessions(models)
         yield from self._collections()
+        if isinstance(self._store, Store):
+            yield self._upgrades(self._store)
         yield GaugeMetricFamily(
             "nearlight_store_bytes", "Size of the files of the data folder.", value=_size(self._data_folder)
         )
@@ -75,6 +88,25 @@ class State(Collector):
         except StoreError:  # it is being closed
             return
         yield from (points, head, dead, recall)
+
+    def _upgrades(self, store: Store) -> Metric:
+        """Of the upgrades that keep vectors of both spaces."""
+        family = GaugeMetricFamily(
+            "nearlight_upgrade_points",
+            "Points of a collection that changes its model: with a vector of the new space (done), that will "
+            "be embedded here (pending), whose image somebody must send (wanted), that could not be embedded "
+            "(failed), that are left out of searches (left_out).",
+            labels=["collection", "part"],
+        )
+        with suppress(StoreError):  # it is over, or the store is being closed
+            for info in store.collections():
+                if not info.other_space_id:
+                    continue
+                upgrade = store.upgrades.get(info.name)
+                counts = self._upgrade_counts.of(store.upgrades, info.name, upgrade)
+                for part in ("done", "pending", "wanted", "failed", "left_out"):
+                    family.add_metric([info.name, part], getattr(counts, part))
+        return family
 
 
 def _models(models: list[LoadedModel]) -> Metric:
