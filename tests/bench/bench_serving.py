@@ -1,10 +1,12 @@
 """What a server costs: inputs per second and single calls through gRPC over the same in this process.
 
     python -m tests.bench.bench_serving --bundle BUNDLE [--what images,texts,single] [--rounds 5] [--json]
+        [--client grpcio]
 
 - images: JPEG files (imagenet-sample100) become vectors. In-process: a pool of threads decodes ahead while
   full batches run, and nothing else: the limit. Server: a process of its own, asked by a client that keeps
-  32 single-image calls in flight and shares the cores.
+  32 single-image calls in flight and shares the cores. By default that is `PlainChannel`, which leaves them
+  to the server; with `--client grpcio` it is one in Python like Nearlight's own.
 - texts: captions (flickr8k-val) likewise.
 - single: one image after the other, the median time of a call over that of decoding and running it here.
 
@@ -18,7 +20,8 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -27,12 +30,13 @@ import numpy as np
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.registry import find_bundle
 from nearlight.client import Connection
-from nearlight.client.bench.load import closed_loop
+from nearlight.client.bench.load import Ask, closed_loop
 from nearlight.client.bench.results import Answer, Raw
 from nearlight.client.bench.target import METHOD, asking, requests_of
 from nearlight.server.config_layers import flag_layer, load_config
 from nearlight.server.limit import InProcessLimit
 from nearlight.v1 import embedding_pb2, embedding_pb2_grpc, input_pb2
+from tests.bench.plain_http2 import PlainChannel
 from tests.bench.record import MEDIAN, Line, Promise, Table, rounds_and_median, surroundings, tell
 from tests.bench.samples import captions, photographs
 from tests.bench.server_process import Clock, ServerProcess, Side, running_server
@@ -45,6 +49,35 @@ SMALL_PX = 64
 SINGLE_AT_MOST = 1.08
 
 
+Asking = Callable[[str, Sequence[bytes]], AbstractAsyncContextManager[Ask]]
+
+
+@asynccontextmanager
+async def asking_plainly(address: str, requests: Sequence[bytes]) -> AsyncIterator[Ask]:
+    """Gives a function that sends the next request, for little."""
+    endless, channel = itertools.cycle(requests), await PlainChannel.connect(address, METHOD)
+
+    async def ask() -> Answer:
+        reply = await channel.call(next(endless))
+        if reply.status:
+            return Answer(0, (f"status {reply.status}",))
+        errors = embedding_pb2.EmbedResponse.FromString(reply.message).errors
+        return Answer(1 - len(errors), tuple(f"status {error.code}" for error in errors))
+
+    try:
+        yield ask
+    finally:
+        channel.close()
+
+
+def asking_by_grpcio(address: str, requests: Sequence[bytes]) -> AbstractAsyncContextManager[Ask]:
+    """The same as clients in Python do it."""
+    return asking(Connection(address), requests)
+
+
+CLIENTS: dict[str, Asking] = {"plain": asking_plainly, "grpcio": asking_by_grpcio}
+
+
 class Bench:
     """Both sides of every comparison.
 
@@ -53,13 +86,17 @@ class Bench:
         local: the same bundle in this process.
         seconds: of each side of a round.
         in_flight: calls.
+        asking: makes callers of requests, for throughput.
     """
 
-    def __init__(self, server: ServerProcess, local: InProcessLimit, seconds: float, in_flight: int) -> None:
+    def __init__(
+        self, server: ServerProcess, local: InProcessLimit, seconds: float, in_flight: int, asking: Asking
+    ) -> None:
         self._server = server
         self._local = local
         self._seconds = seconds
         self._in_flight = in_flight
+        self._asking = asking
 
     def throughput(self, inputs: Sequence[Raw], rounds: int) -> list[Line]:
         """A line for each round."""
@@ -93,7 +130,7 @@ class Bench:
     async def _served(self, requests: list[bytes]) -> Side:
         """Callers who ask again as soon as they are answered."""
         done, clock = 0, Clock(self._server.pid)
-        async with asking(Connection(self._server.address), requests) as ask:
+        async with self._asking(self._server.address, requests) as ask:
 
             async def counted() -> Answer:
                 nonlocal done
@@ -167,11 +204,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each side of a round")
     parser.add_argument("--in-flight", type=int, default=32)
+    parser.add_argument("--client", choices=CLIENTS, default="plain", help="of images and texts")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE of both sides; repeatable")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments = parser.parse_args()
     bundle = Bundle.open(find_bundle(arguments.bundle))
     about = surroundings() | {"bundle": bundle.manifest.name, "in_flight": arguments.in_flight}
+    about |= {"client": arguments.client}
     config = load_config(None, flag_layer({}, arguments.set))
     local, images = InProcessLimit(bundle, config), photographs()
     size_px = bundle.manifest.towers.image.preprocess.size_px
@@ -179,7 +218,9 @@ def main() -> None:
     promises = []
     with running_server(bundle.path, arguments.set) as server:
         about |= local.describe() | {"min_cosine": round(check_same(server.address, images[:32], local), 7)}
-        bench = Bench(server, local, arguments.seconds, arguments.in_flight)
+        bench = Bench(
+            server, local, arguments.seconds, arguments.in_flight, CLIENTS[arguments.client]
+        )
         for what in arguments.what.split(","):
             if what == "single":
                 table = bench.single(images, arguments.rounds)

@@ -1,6 +1,9 @@
 """`nearlight search`."""
 
 import json
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +71,21 @@ def test_nothing_listens(nearlight: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert result.stdout == ""
     assert "Nothing listens at 127.0.0.1:9" in result.stderr
     assert "nearlight serve" in result.stderr
+
+
+def test_a_server_that_hangs_up_on_plaintext_may_want_tls(nearlight: Any) -> None:
+    def hang_up(listening: socket.socket) -> None:
+        with suppress(OSError):  # closed: the test is over
+            while True:
+                listening.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=hang_up, args=(listening,), daemon=True).start()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        result = nearlight("search", "a dog", "-c", "photos", "--server", address)
+    assert result.exit_code == 1
+    assert f"{address} is there" in result.stderr
+    assert "--tls-ca" in result.stderr
 
 
 def test_a_filter_is_json(nearlight: Any, fake: Any) -> None:

@@ -111,7 +111,14 @@ def explain(error: NearlightError, address: str) -> str:
     """Returns an error for people: what to do about it, where that is known."""
     from nearlight.client import NotReady, Unauthenticated
 
-    if isinstance(error, NotReady) and "failed to connect" in str(error).lower():
+    reason = str(error).lower()
+    if isinstance(error, NotReady) and "failed to connect" in reason:
+        if not ("refused" in reason or "no such file" in reason):
+            return (
+                f"{address} is there, but takes no connection like this one: {error}\n"
+                "Where the server has TLS, give --tls-ca FILE (or NEARLIGHT_TLS_CA), where it asks for "
+                "certificates, --tls-cert and --tls-key too; where it has none, leave them out."
+            )
         return (
             f"Nothing listens at {address}. Start a server in another terminal:\n\n"
             "    nearlight serve --data ./nearlight-data\n\n"
