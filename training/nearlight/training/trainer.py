@@ -259,6 +259,8 @@ class Trainer:
             raise CheckpointError(f"{self.run}/checkpoint.pt does not fit its config.json: {error}") from None
         restore_random_state(state)
         self.step = int(state["step"])
+        if self.step > self.config.steps:
+            raise ConfigError(f"steps = {self.config.steps}: {self.run} has done {self.step} already")
 
 
 def _classes(sources: list[Source]) -> tuple[str, ...]:
