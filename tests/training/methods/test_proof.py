@@ -47,7 +47,7 @@ EPOCHS = {
     "simclr": 12,
     "invaspread": 12,
     "instdisc": 20,
-    "moco-v1": 12,
+    "moco-v1": 40,
     "moco-v2": 12,
     "moco-v3": 12,
     "byol": 40,
