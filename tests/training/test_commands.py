@@ -70,6 +70,16 @@ def test_mistakes_are_one_line(tmp_path: Path, arguments: list[str], message: st
     assert "Traceback" not in result.output
 
 
+def test_a_record_that_cannot_be_written_is_one_line(
+    tmp_path: Path, small: dict[str, Any], captioned: Path
+) -> None:
+    (tmp_path / "run" / "metrics.jsonl").mkdir(parents=True)
+    result = runner.invoke(
+        train_app, ["clip", "--data", str(captioned), "--out", str(tmp_path / "run"), *assignments(small)]
+    )
+    assert (result.exit_code, "Is a directory; its last checkpoint" in result.output) == (2, True)
+
+
 def test_validation_data_that_is_not_there_is_noticed_before_the_first_step(
     tmp_path: Path, small: dict[str, Any], captioned: Path
 ) -> None:

@@ -42,7 +42,23 @@ def test_stems_differ_in_what_they_leave() -> None:
     assert sides == {"cifar": 8, "small": 4, "imagenet": 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "dim"),
+    [("open_clip:RN50", 1024), ("open_clip:coca_ViT-B-32", 512), ("open_clip:EVA02-B-16", 512)],
+)
+def test_image_towers_of_open_clip(name: str, dim: int) -> None:
+    section = EncoderSection(name=name, image_px=64)
+    with torch.device("meta"):
+        encoder = build_encoder(section).eval()
+    assert encoder(torch.randn(2, 3, 64, 64, device="meta")).shape == (2, dim)
+    assert feature_dim(encoder, section) == dim
+
+
 def test_what_cannot_be_built_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match="'open_clip:RN5' cannot be built: open_clip has no architecture 'RN5'"
+    ):
+        build_encoder(EncoderSection(name="open_clip:RN5"))
     with pytest.raises(ConfigError, match="encoder.name = 'resnet19'.*resnet18"):
         build_encoder(EncoderSection(name="resnet19"))
     with pytest.raises(ConfigError, match="'imagenet' needs images of 32 px, not 16"):

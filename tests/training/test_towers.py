@@ -18,6 +18,20 @@ def model() -> open_clip.CLIP:
     return build_towers(SMALL).eval()
 
 
+def test_an_architecture_by_name_has_open_clips_parameters() -> None:
+    with torch.device("meta"):
+        ours = build_towers(ModelSection(architecture="RN50", image_px=224, context_length=77))
+        theirs = open_clip.CLIP(**open_clip.get_model_config("RN50"))
+    assert {k: v.shape for k, v in ours.named_parameters()} == {
+        k: v.shape for k, v in theirs.named_parameters()
+    }
+    assert is_trimmable(ours)
+    with pytest.raises(ConfigError, match="'ViT-B-16-SigLIP' is not causal"):
+        build_towers(ModelSection(architecture="ViT-B-16-SigLIP"))
+    with pytest.raises(ConfigError, match="no architecture 'ViT-B32'; did you mean 'ViT-B-32'"):
+        build_towers(ModelSection(architecture="ViT-B32"))
+
+
 def test_trimmed_text_equals_open_clip_at_full_length(model: open_clip.CLIP) -> None:
     tokenizer = open_tokenizer(clip_tokenizer_json(SMALL.merges), SMALL)
     texts = ["a", "a dog on the beach", "words " * 40]

@@ -8,7 +8,7 @@ import torch
 
 from nearlight.training.checkpoint import load_checkpoint
 from nearlight.training.config import check_config, resumed_config
-from nearlight.training.errors import CheckpointError, Diverged
+from nearlight.training.errors import CheckpointError, ConfigError, Diverged
 from nearlight.training.trainer import Trainer
 
 
@@ -76,6 +76,11 @@ def test_a_run_is_not_overwritten_nor_made_up(tmp_path: Path, small: dict[str, A
     other = check_config({**small, "model": {**small["model"], "embed_dim": 8}})
     with pytest.raises(CheckpointError, match="does not fit"):
         Trainer(other, tmp_path / "run", resume=True)
+    done = Trainer(config, tmp_path / "done")
+    done.step = 5
+    done.save()
+    with pytest.raises(ConfigError, match="steps = 4: .*done has done 5 already"):
+        Trainer(config.model_copy(update={"steps": 4}), tmp_path / "done", resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(

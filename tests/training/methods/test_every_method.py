@@ -11,6 +11,7 @@ from nearlight.training.catalogue import method_files, method_line
 from nearlight.training.checkpoint import is_encoder_run, load_checkpoint, load_encoder, load_model
 from nearlight.training.config import RunConfig, resumed_config
 from nearlight.training.method import find_method
+from nearlight.training.rehearsal import activation_bytes, estimate_step
 from nearlight.training.trainer import Trainer
 
 Make = Callable[..., RunConfig]
@@ -89,3 +90,7 @@ def test_it_lowers_its_loss_and_is_read_back(method: str, tiny: Make, tmp_path: 
             assert loaded.head(features).ndim == 2
     else:
         assert load_model(tmp_path / "run").model.encode_image(images).shape == (2, 16)
+    kept = {k: v.clone() for k, v in trainer.method.train().state_dict().items()}
+    assert activation_bytes(trainer.method, trainer.device) > 10_000  # what a plan says, and leaves no trace
+    assert all(torch.equal(v, kept[k]) for k, v in trainer.method.state_dict().items())
+    assert 0 < estimate_step(trainer.method, trainer.device) < 60

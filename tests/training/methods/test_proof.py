@@ -41,20 +41,20 @@ ONE_VIEW = 'views=[{"crop_scale":[0.4,1.0]}]'
 EPOCHS = {
     "ce": 25,
     "supcon": 24,
-    "triplet": 25,
-    "npairs": 25,
-    "maxmargin": 25,
+    "triplet": 60,
+    "npairs": 65,
+    "maxmargin": 60,
     "simclr": 12,
     "invaspread": 12,
     "instdisc": 20,
-    "moco-v1": 12,
+    "moco-v1": 40,
     "moco-v2": 12,
     "moco-v3": 12,
-    "byol": 15,
+    "byol": 40,
     "simsiam": 15,
     "cmc": 12,
     "cpc": 6,
-    "dino": 10,
+    "dino": 18,
 }
 SETTINGS: dict[str, list[str]] = {
     "simclr": ["options.temperature=0.2"],
@@ -68,6 +68,8 @@ SETTINGS: dict[str, list[str]] = {
     "byol": ["options.hidden=512", "options.projection=128", "options.momentum=0.97"],
     "simsiam": ["options.hidden=512", "options.projection=512", "options.predictor=128"],
     "dino": [
+        "batch_size=64",  # a student needs many steps to get away from its teacher's random start
+        "optimiser.lr=0.001",
         "options.prototypes=512",
         "options.hidden=512",
         "options.bottleneck=128",

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,8 +8,10 @@ from sklearn.linear_model import LogisticRegression
 
 from nearlight.training.probes.alignment import alignment
 from nearlight.training.probes.calibration import calibration_error
+from nearlight.training.probes.features import Remembered
 from nearlight.training.probes.knn import vote
 from nearlight.training.probes.linear import fit
+from nearlight.training.sources import Source, open_source
 from nearlight.training.watch import effective_rank, spread, uniformity
 
 
@@ -26,6 +29,19 @@ def test_votes_against_a_loop() -> None:
         votes = [sum(math.exp(cosines[i] / 0.1) for i in nearest if labels[i] == c) for c in range(4)]
         assert guess == votes.index(max(votes))
     assert len(vote(bank, labels, query, 4, 500, 0.1)) == 20  # more neighbours than there are
+
+
+def test_features_are_made_once_for_several_probes(labelled: Path) -> None:
+    class Counting:
+        made = 0
+
+        def of(self, source: Source) -> torch.Tensor:
+            self.made += 1
+            return torch.full((1, 1), float(self.made))
+
+    first, second, counting = open_source(str(labelled)), open_source(str(labelled)), Counting()
+    features = Remembered(counting)
+    assert [float(features.of(s)) for s in (first, second, first, second)] == [1, 2, 1, 2]
 
 
 def test_the_linear_probe_is_scikit_learns_logistic_regression() -> None:

@@ -8,6 +8,7 @@ one before.
 import json
 import os
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -50,8 +51,12 @@ def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
         aside.replace(target)
         _sync_folder(run)
     except (OSError, RuntimeError) as error:
+        free_mb = shutil.disk_usage(run).free >> 20
         aside.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write {target}: {error}; the checkpoint before it is kept") from error
+        former = "the checkpoint before it is kept" if target.exists() else "there is none before it"
+        raise CheckpointError(
+            f"cannot write {target} ({free_mb} MiB free on its disk): {error}; {former}"
+        ) from error
 
 
 def load_checkpoint(run: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from nearlight.training.catalogue import list_methods, method_files, method_line
+from nearlight.training.option_help import help_of_method, print_keys
 
 train_app = typer.Typer(
     help="Train an encoder.",
@@ -21,7 +22,8 @@ _SOURCES = """
 A source is a parquet file or glob with `image` (encoded bytes) and, where the method needs them,
 `captions` or `label_name`; or a folder of images with a captions.csv or captions.jsonl, or with one folder
 for each class; methods without labels take any folder of images. `@2` behind it gives it twice the weight.
-Every key of the configuration is an option too: `--epochs 200 --temperature 0.2 --optimiser.lr 0.1`.
+Every key of the configuration is an option too: `--epochs 200 --temperature 0.2 --optimiser.lr 0.1`;
+`nearlight train --keys` lists them.
 """
 _EXAMPLES = """
 **Examples**
@@ -30,6 +32,12 @@ _EXAMPLES = """
 - `nearlight train {id} --data photos --out runs/mine --batch-size 256 --plan`
 - `nearlight train {id} --resume --out runs/mine`
 """
+
+
+def _print_keys(wanted: bool) -> None:
+    if wanted:
+        print_keys()
+        raise typer.Exit
 
 
 def _print_list(wanted: bool) -> None:
@@ -44,6 +52,15 @@ def train(
         bool,
         typer.Option(
             "--list", help="All methods with paper and recipe.", callback=_print_list, is_eager=True
+        ),
+    ] = False,
+    keys: Annotated[
+        bool,
+        typer.Option(
+            "--keys",
+            help="All keys of the configuration; each is an option.",
+            callback=_print_keys,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:
@@ -81,6 +98,10 @@ def _command_of(method: str) -> Callable[..., None]:
             finished = _train(method, out or Path("run"), data, val, config, settings, resume, plan)
         except TrainingError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            reason = error.strerror or error
+            typer.echo(f"error: {out}: {reason}; its last checkpoint, if any, is kept", err=True)
             raise typer.Exit(2) from None
         if not finished:
             raise typer.Exit(130)
@@ -141,7 +162,7 @@ for _id, _file in method_files().items():
     _line = method_line(_file)
     train_app.command(
         _id,
-        help=_line + _SOURCES + _EXAMPLES.replace("{id}", _id),
+        help=_line + _SOURCES + help_of_method(_id) + _EXAMPLES.replace("{id}", _id),
         short_help=_line,
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )(_command_of(_id))

@@ -7,6 +7,7 @@ import torch
 from timm.models import resnet
 from torch import Tensor, nn
 
+from nearlight.training.architectures import PREFIX, build_image_tower
 from nearlight.training.errors import ConfigError
 from nearlight.training.sections import EncoderSection
 
@@ -28,8 +29,8 @@ _VIT = {
 def build_encoder(section: EncoderSection, channels: int = 3, **options: Any) -> nn.Module:
     """Returns an encoder with fresh weights (the caller has set the seed): (B, channels, S, S) → (B, D).
 
-    ResNets end in the mean over places, ViTs in their class token, others as timm has them. A ResNet's
-    residual branches start at zero (He et al. 2019, "Bag of Tricks").
+    ResNets end in the mean over places, ViTs in their class token, others as timm or open_clip has them. A
+    ResNet's residual branches start at zero (He et al. 2019, "Bag of Tricks").
 
     Args:
         section: which, for what side.
@@ -42,6 +43,8 @@ def build_encoder(section: EncoderSection, channels: int = 3, **options: Any) ->
     try:
         if section.name in _BLOCKS and not section.pretrained:
             return _resnet(section, channels, options)
+        if section.name.startswith(PREFIX):
+            return _image_tower(section, channels)
         if section.name in _VIT:
             patch = section.patch_px or min(16, max(section.image_px // 8, 1))
             options = {"img_size": section.image_px, "patch_size": patch, "dynamic_img_size": True, **options}
@@ -55,10 +58,18 @@ def build_encoder(section: EncoderSection, channels: int = 3, **options: Any) ->
     except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
         known = ", ".join((*_BLOCKS, *_VIT))
         raise ConfigError(
-            f"encoder.name = {section.name!r} cannot be built: {error}; it must be {known} or a model of timm"
+            f"encoder.name = {section.name!r} cannot be built: {error}; it must be {known}, a model of timm, "
+            "or open_clip:ARCH"
         ) from None
     made: nn.Module = model.to(memory_format=torch.channels_last)
     return made
+
+
+def _image_tower(section: EncoderSection, channels: int) -> nn.Module:
+    if channels != 3:
+        raise ValueError(f"it takes 3 channels, not {channels}")
+    tower: nn.Module = build_image_tower(section.name, section.image_px).to(memory_format=torch.channels_last)
+    return tower
 
 
 def _resnet(section: EncoderSection, channels: int, options: dict[str, Any]) -> nn.Module:
@@ -95,7 +106,8 @@ def feature_dim(encoder: nn.Module, section: EncoderSection) -> int:
     if isinstance(known, int):
         return known
     training = encoder.training
-    features: Tensor = encoder.eval()(torch.zeros(1, 3, section.image_px, section.image_px))
+    device = next(encoder.parameters()).device
+    features: Tensor = encoder.eval()(torch.zeros(1, 3, section.image_px, section.image_px, device=device))
     encoder.train(training)
     return int(features.shape[1])
 

@@ -101,7 +101,7 @@ def on_device(readers: Sequence[PixelReader], device: torch.device, limit_mb: in
     if len(whole) == 1:
         return whole[0].to(device)
     held = torch.empty((sum(map(len, whole)), *whole[0].shape[1:]), dtype=torch.uint8, device=device)
-    for place, part in zip(held.split([len(part) for part in whole]), whole, strict=True):
+    for place, part in zip(torch.split(held, [len(part) for part in whole]), whole, strict=True):
         place.copy_(part)
     return held
 

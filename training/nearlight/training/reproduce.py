@@ -12,6 +12,7 @@ from nearlight.training.config import RunConfig, load_config, resumed_config
 from nearlight.training.errors import Collapsed, DataError, Diverged
 from nearlight.training.method import DataFacts, find_method
 from nearlight.training.plan import resolve
+from nearlight.training.probes.features import Remembered
 from nearlight.training.probes.knn import knn
 from nearlight.training.probes.linear import linear_probe
 from nearlight.training.probes.probed import open_run
@@ -23,6 +24,7 @@ from nearlight.training.trainer import Trainer
 
 METHODS = tuple(PUBLISHED)
 _KEPT_SHARE = 0.85  # of a method's time is for training, the rest for decoding and measuring
+_LEAST_SHARE = 0.1  # where measuring the method before took longer than that
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,9 @@ class Reproduction:
 def reproduce(wanted: Reproduction, out: Path, say: Callable[[str], None]) -> bool:
     """Trains and measures each method, writes table.md and table.json; returns False when interrupted.
 
-    A method's epochs are what fits into its share of the time that is left, its recipe's at most; the
-    schedule always ends. Runs that are done are not done again, interrupted ones are continued.
+    A method's epochs are what fits into its share of the time that is left, less what measuring the method
+    before took, its recipe's at most; the schedule always ends. Runs that are done are not done again,
+    interrupted ones are continued.
 
     Args:
         wanted: what to do.
@@ -68,16 +71,18 @@ def reproduce(wanted: Reproduction, out: Path, say: Callable[[str], None]) -> bo
     train, test = wanted.sources()
     out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, Any]] = {}
-    start = time.monotonic()
+    start, measuring = time.monotonic(), 0.0
     for place, method in enumerate(wanted.methods):
         run, left = out / method, None
         if wanted.minutes is not None:
             left = (wanted.minutes * 60 - (time.monotonic() - start)) / (len(wanted.methods) - place)
-        row = _reproduce_one(wanted, method, run, left, (train, test), say)
+        share = None if left is None else max(min(left * _KEPT_SHARE, left - measuring), left * _LEAST_SHARE)
+        row = _reproduce_one(wanted, method, run, share, (train, test), say)
         if row is None:
             say(f"interrupted; the same command continues in {out}")
             return False
         rows[method] = row
+        measuring = 60 * row.get("measuring_minutes", 0.0)
         save_text(out / "table.json", json.dumps({"rows": rows, "notes": _notes(train)}, indent=2) + "\n")
         save_text(out / "table.md", "\n".join([*table(rows), "", *_notes(train)]) + "\n")
     return True
@@ -109,7 +114,8 @@ def _reproduce_one(
         say(f"{method}: {error}")
         return {"failed": str(error)}
     config = load_config_of(run)
-    features = open_run(run).features
+    measured = time.monotonic()
+    features = Remembered(open_run(run).features)
     row = {
         "epochs": round(config.steps * config.batch_size / len(train), 1),
         "encoder": config.encoder.name,
@@ -117,6 +123,7 @@ def _reproduce_one(
         "knn_top1": knn(features, train, test)["knn_top1"],
         "linear_top1": linear_probe(features, train, test)["linear_top1"],
         "minutes": round((time.monotonic() - begun) / 60, 1),
+        "measuring_minutes": round((time.monotonic() - measured) / 60, 2),
     }
     save_text(done, json.dumps(row, indent=2) + "\n")
     return row
@@ -137,8 +144,9 @@ def _config(
     per_step = time_step(resolve(config, len(train)), facts)
     per_epoch = per_step * len(train) / config.batch_size
     most = config.epochs or config.steps * config.batch_size / len(train)
-    epochs = max(min(seconds * _KEPT_SHARE / per_epoch, most), 0.1)
-    say(f"{method}: {per_epoch:.0f} s an epoch; {epochs:.1f} of {most:g} fit into {seconds / 60:.1f} min")
+    epochs = max(min(seconds / per_epoch, most), 0.1)
+    span = f"{seconds / 60:.1f} min of training"
+    say(f"{method}: {per_epoch:.0f} s an epoch; {epochs:.1f} of {most:g} fit into {span}")
     # The warm-up stays the same share of the run.
     warm = (config.optimiser.warmup_epochs or 0) * epochs / most
     cut = [f"epochs={epochs}", f"optimiser.warmup_epochs={warm}"]

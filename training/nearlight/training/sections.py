@@ -8,9 +8,6 @@ IMAGENET_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGENET_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-UNNAMED = "run"
-
-
 class Section(BaseModel):
     """A part of the configuration. Unknown keys are errors; values never change after reading."""
 
@@ -20,6 +17,8 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The two towers, in open_clip's own terms."""
 
+    architecture: str | None = None
+    """One of open_clip's: its towers stand for `vision`, `text` and `embed_dim`."""
     embed_dim: int = Field(256, ge=8, le=4096)
     image_px: int = Field(64, ge=16, le=1024)
     vision: dict[str, Any] = Field(
@@ -108,7 +107,7 @@ class EncoderSection(Section):
     """The image encoder of methods without a text tower."""
 
     name: str = "resnet18"
-    """resnet10|18|34|50|101|200, vit-tiny|small|base, or any model of timm."""
+    """resnet10|18|34|50|101|200, vit-tiny|small|base, any model of timm, or `open_clip:ARCH[:WEIGHTS]`."""
     image_px: int = Field(32, ge=8, le=1024)
     stem: Literal["cifar", "small", "imagenet"] = "cifar"
     """Of a ResNet: 3x3 of stride 1; 3x3 of stride 2; 7x7 of stride 2 and a pooling."""
@@ -188,7 +187,7 @@ class RunConfig(Section):
     """All of one training run."""
 
     method: str = "clip"
-    name: str = UNNAMED
+    name: str = "run"
     """Of the bundle made of the run; as it is: the name of the run's folder."""
     steps: int = Field(1000, ge=1)
     epochs: float | None = Field(None, gt=0)
@@ -223,3 +222,6 @@ class RunConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """What the method itself can be told; `nearlight train METHOD --help` lists it."""
     watch: WatchSection = WatchSection()
+
+
+UNNAMED: str = RunConfig.model_fields["name"].default

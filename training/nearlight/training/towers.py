@@ -11,6 +11,7 @@ from timm.models import resnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nearlight.training.architectures import architecture
 from nearlight.training.config import ModelSection
 from nearlight.training.errors import ConfigError
 
@@ -26,14 +27,22 @@ def build_towers(section: ModelSection) -> open_clip.CLIP:
     Raises:
         ConfigError: open_clip or timm refuses the configuration.
     """
-    text = {
-        **section.text,
-        "context_length": section.context_length,
-        "vocab_size": vocab_size(section.merges),
-    }
-    vision = {**section.vision, "image_size": section.image_px}
     try:
-        return open_clip.CLIP(embed_dim=section.embed_dim, vision_cfg=vision, text_cfg=text)
+        known = architecture(section.architecture) if section.architecture else {}
+        text = {
+            **known.get("text_cfg", section.text),
+            "context_length": section.context_length,
+            "vocab_size": vocab_size(section.merges),
+        }
+        vision = {**known.get("vision_cfg", section.vision), "image_size": section.image_px}
+        if "hf_model_name" in text or text.get("no_causal_mask") or text.get("embed_cls"):
+            raise ValueError(f"the text tower of {section.architecture!r} is not causal, as CLIP's is")
+        return open_clip.CLIP(
+            embed_dim=known.get("embed_dim", section.embed_dim),
+            vision_cfg=vision,
+            text_cfg=text,
+            quick_gelu=known.get("quick_gelu", False),
+        )
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(f"the model section cannot be built: {error}") from error
 

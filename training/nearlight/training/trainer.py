@@ -198,7 +198,11 @@ class Trainer:
     def _next(self) -> str:
         if self.has_text:
             return f"nearlight export {self.run} --out BUNDLE"
-        return f"nearlight evaluate {self.run} --task knn --train LABELLED --data LABELLED-TEST"
+        bank = "" if self.facts.classes else "--train LABELLED "
+        return (
+            f"nearlight evaluate {self.run} --task knn {bank}--data LABELLED-TEST, "
+            f"nearlight export {self.run} --out BUNDLE"
+        )
 
     def _look(self, watch: Watch, values: dict[str, float], journal: Journal) -> None:
         """Watches for collapse; figures join `values`."""
@@ -259,6 +263,8 @@ class Trainer:
             raise CheckpointError(f"{self.run}/checkpoint.pt does not fit its config.json: {error}") from None
         restore_random_state(state)
         self.step = int(state["step"])
+        if self.step > self.config.steps:
+            raise ConfigError(f"steps = {self.config.steps}: {self.run} has done {self.step} already")
 
 
 def _classes(sources: list[Source]) -> tuple[str, ...]:

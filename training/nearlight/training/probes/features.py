@@ -26,6 +26,20 @@ class Features(Protocol):
         """Returns (N, D) float32 features of all images of a source, not normalised, on the CPU."""
 
 
+class Remembered:
+    """Features of sources that several probes look at, made once."""
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self._known: dict[int, tuple[Source, Tensor]] = {}
+
+    def of(self, source: Source) -> Tensor:
+        """Returns (N, D) float32 features of all images of a source."""
+        if id(source) not in self._known:
+            self._known[id(source)] = (source, self._features.of(source))
+        return self._known[id(source)][1]
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderFeatures:
     """A torch encoder, on images preprocessed as the server does."""
