@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from nearlight.server.config_security import CallersConfig
 from nearlight.server.errors import OverCallerLimit
@@ -12,6 +12,7 @@ from nearlight.server.errors import OverCallerLimit
 IN_FLIGHT_RETRY_S = 0.1
 # Above so many callers those that have been quiet are forgotten: hosts come and go.
 MAX_REMEMBERED = 4096
+_UNBOUND = nullcontext()
 
 
 class _Allowance:
@@ -88,8 +89,7 @@ class CallerLimits:
         self._is_unbound = config == CallersConfig()
         self._tidied = clock()
 
-    @contextmanager
-    def call(self, caller: str, n_bytes: int | None) -> Iterator[None]:
+    def call(self, caller: str, n_bytes: int | None) -> AbstractContextManager[None]:
         """Count a call from its begin to its end.
 
         Args:
@@ -99,9 +99,10 @@ class CallerLimits:
         Raises:
             OverCallerLimit: too many at once, or too fast; carries the delay to wait.
         """
-        if self._is_unbound:
-            yield
-            return
+        return _UNBOUND if self._is_unbound else self._counted(caller, n_bytes)
+
+    @contextmanager
+    def _counted(self, caller: str, n_bytes: int | None) -> Iterator[None]:
         account = self._account(caller)
         bound = self._config.max_in_flight
         if bound and account.in_flight >= bound:
