@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from nearlight.server.errors import InvalidInput, NotPossible, WrongSpace
 from nearlight.server.models import LoadedModel, Models
 from nearlight.store import (
     Collection,
+    CollectionFacts,
     CollectionInfo,
     NotOnThisEngine,
     SpaceChanged,
@@ -21,6 +22,7 @@ from nearlight.store import (
 )
 
 Result = TypeVar("Result")
+Facts: TypeAlias = CollectionFacts | CollectionInfo
 ATTEMPTS = 4
 
 
@@ -105,7 +107,7 @@ class Catalog:
         self.collection(name, field)  # says what is wrong with the name
         return store.collection(name)
 
-    def model_for(self, info: CollectionInfo) -> LoadedModel:
+    def model_for(self, info: Facts) -> LoadedModel:
         """The model that embeds into a collection's space.
 
         Raises:
@@ -126,7 +128,7 @@ class Catalog:
         self.store.close()
 
 
-def check_space(given: str, info: CollectionInfo) -> None:
+def check_space(given: str, info: Facts) -> None:
     """Refuse vectors that the caller knows to be of another space.
 
     Raises:
@@ -139,7 +141,7 @@ def check_space(given: str, info: CollectionInfo) -> None:
         )
 
 
-def check_min_seq(min_seq: int, info: CollectionInfo) -> None:
+def check_min_seq(min_seq: int, info: Facts) -> None:
     """Every acknowledged write is visible at once, so a seq that exists can be read.
 
     Raises:

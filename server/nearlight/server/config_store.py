@@ -27,6 +27,8 @@ class StoreConfig(Section):
         timeout_seconds: one call of the engine may take so long; it is tried three times.
         refresh_seconds: until a collection that another server made or deleted is noticed, or an engine that
             does not answer.
+        row_cache_mib: memory of the embedded store for ids and payloads that queries found of late; 0: none.
+            What is in there is found again without a look at the disk.
     """
 
     engine: Literal["embedded", "milvus", "qdrant"] = "embedded"
@@ -39,6 +41,7 @@ class StoreConfig(Section):
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")] = "nearlight_"
     timeout_seconds: Seconds = 10.0
     refresh_seconds: Seconds = 5.0
+    row_cache_mib: Annotated[int, Field(ge=0)] = 64
 
     @model_validator(mode="after")
     def _has_an_address(self) -> "StoreConfig":

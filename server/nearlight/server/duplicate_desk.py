@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from nearlight.server.catalog import Catalog
 from nearlight.server.config import LimitsConfig
 from nearlight.server.convert.filters import wanted_filter
-from nearlight.server.convert.points import hit_message, wanted_parts
+from nearlight.server.convert.points import Wanted, add_hits, wanted_parts
 from nearlight.server.convert.values import enum_name, fitting, page_size_of
 from nearlight.server.errors import Abandoned, InvalidInput
-from nearlight.store import Collection, DuplicateGroup, Filter
+from nearlight.store import Collection, DuplicateGroup, Filter, Hit
 from nearlight.v1 import point_pb2
 
 DEFAULT_SCORE = 0.97
@@ -66,11 +66,7 @@ class DuplicateDesk:
         found = await self._catalog.run(
             lambda: self._catalog.embedded("FindDuplicates").duplicates.hits(search.collection, groups)
         )
-        messages = [
-            point_pb2.DuplicateGroup(points=[hit_message(hit, wanted) for hit in hits])
-            for hits in found
-            if hits
-        ]
+        messages = [_group_message(hits, wanted) for hits in found if hits]
         n = fitting(messages, self._limits.max_message_bytes)
         # Groups that went meanwhile leave no message: a page that was cut goes on at its first unsent group.
         present = [i for i, hits in enumerate(found) if hits]
@@ -118,6 +114,12 @@ class DuplicateDesk:
                 return await asyncio.to_thread(look)
             finally:
                 nobody_waits.set()
+
+
+def _group_message(hits: list[Hit], wanted: Wanted) -> point_pb2.DuplicateGroup:
+    message = point_pb2.DuplicateGroup()
+    add_hits(message.points, hits, wanted)
+    return message
 
 
 def wish_of(request: point_pb2.FindDuplicatesRequest) -> Wish:

@@ -104,6 +104,11 @@ class Health:
         self._in_flight += 1
         self._idle.clear()
 
+    @property
+    def n_calls(self) -> int:
+        """Calls in flight."""
+        return self._in_flight
+
     def end_call(self) -> None:
         """A call that had begun is over."""
         self._in_flight -= 1

@@ -52,8 +52,9 @@ def grpc_server(config: ServerConfig, health: Health, tracing: Tracing) -> grpc.
     """
     security = config.security
     tokens = Tokens([token.get_secret_value() for token in security.tokens], security.tokens_file)
+    access = Access(tokens, has_certificates=security.has_tls)
     return grpc.aio.server(
-        interceptors=[CallInterceptor(Guards(health, Access(tokens), CallerLimits(config.callers), tracing))],
+        interceptors=[CallInterceptor(Guards(health, access, CallerLimits(config.callers), tracing))],
         options=[
             ("grpc.max_receive_message_length", config.limits.max_message_bytes),
             ("grpc.max_send_message_length", config.limits.max_message_bytes),

@@ -17,6 +17,7 @@ from nearlight.server.convert.terms import durability_of
 from nearlight.server.convert.values import (
     batch_error,
     check_count,
+    cut,
     dtype_of,
     fitting,
     point_id_of,
@@ -164,13 +165,21 @@ class PointService(point_pb2_grpc.PointServiceServicer):
         judges = await self._relevance.judges(request.queries, collection, patience)
         asked = [judge.request for judge in judges]
         modalities = [judge.modality for judge in judges]
-        answers = await self._querier.query_batch(collection, name, asked, patience, modalities)
-        outcomes = [judge.outcome(answer) for judge, answer in zip(judges, answers, strict=True)]
-        results = [_outcome(outcome, i) for i, outcome in enumerate(outcomes)]
-        n = fitting(results, self._limits.max_message_bytes)
-        return query_pb2.QueryBatchResponse(
-            results=results[:n], timings=timings(watch.ms), next_index=n if n < len(results) else None
-        )
+        reply = query_pb2.QueryBatchResponse()
+        outcomes = [reply.results.add() for _ in judges]  # filled where they are: messages are not moved
+        replies = [outcome.response for outcome in outcomes]
+        failures = await self._querier.query_batch(collection, name, asked, patience, modalities, replies)
+        for i, (judge, outcome) in enumerate(zip(judges, outcomes, strict=True)):
+            error = judge.error or failures.get(i)
+            if error is None:
+                judge.judged(outcome.response)
+            else:
+                _fail(outcome, error, i)
+        n = cut(reply.results, reply.ByteSize(), self._limits.max_message_bytes)
+        if n is not None:
+            reply.next_index = n
+        reply.timings.CopyFrom(timings(watch.ms))
+        return reply
 
     async def QueryGroups(
         self, request: query_pb2.QueryGroupsRequest, context: Context
@@ -214,12 +223,10 @@ class PointService(point_pb2_grpc.PointServiceServicer):
             return point_pb2.UpsertStreamResponse(sequence=sequence, error=batch_error(error))
 
 
-def _outcome(outcome: query_pb2.QueryResponse | Exception, i: int) -> query_pb2.QueryOutcome:
-    if isinstance(outcome, Exception):
-        observe.rejected(outcome)
-        _log_internal(outcome, "a query of a batch failed", index=i)
-        return query_pb2.QueryOutcome(error=batch_error(outcome))
-    return query_pb2.QueryOutcome(response=outcome)
+def _fail(outcome: query_pb2.QueryOutcome, error: Exception, i: int) -> None:
+    observe.rejected(error)
+    _log_internal(error, "a query of a batch failed", index=i)
+    outcome.error.CopyFrom(batch_error(error))
 
 
 def _log_internal(error: Exception, event: str, **where: int) -> None:

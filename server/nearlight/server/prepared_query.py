@@ -8,9 +8,10 @@ import numpy as np
 
 from nearlight.server.call import F32, StageTimes
 from nearlight.server.convert.queries import Example, GroupsWish, PointQuery, QueryWish
+from nearlight.server.patience import Patience
 from nearlight.server.stopwatch import Stopwatch
 from nearlight.store import (
-    CollectionInfo,
+    CollectionFacts,
     Filter,
     Hit,
     HitGroup,
@@ -22,6 +23,7 @@ from nearlight.store import (
     mean_direction,
     plain_how,
 )
+from nearlight.v1 import query_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Fetch:
     filter: Filter | None
     params: SearchParams
     modality: str
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether memory may have all that the search needs."""
+        return self.filter is None and not self.is_best_score
 
 
 class _Options(TypedDict):
@@ -54,7 +61,7 @@ class PreparedQuery:
     """A query with its vectors.
 
     Args:
-        info: of the collection when it was asked.
+        facts: of the collection when it was asked.
         wish: the query.
         positive: (P, D); but for a best score the one vector to look near.
         negative: (N, D); none but for a best score.
@@ -64,7 +71,7 @@ class PreparedQuery:
         watch: since it came.
     """
 
-    info: CollectionInfo
+    facts: CollectionFacts
     wish: QueryWish
     positive: F32
     negative: F32
@@ -85,31 +92,63 @@ class PreparedQuery:
         hits = hits[: wish.variety.n_candidates]
         scores = np.array([hit.score for hit in hits], np.float32)  # (M,)
         vectors = np.array([hit.vector for hit in hits], np.float32).reshape(
-            len(hits), self.info.dim
+            len(hits), self.facts.dim
         )  # (M, D)
         return [hits[i] for i in diverse(scores, vectors, end, wish.variety.diversity)[wish.offset :]]
 
 
-def prepared(
-    info: CollectionInfo, wish: QueryWish, rows: F32, times: StageTimes, watch: Stopwatch, modality: str
-) -> PreparedQuery:
-    """A query, the vectors (P + N, D) of its examples, and what these were made of.
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """A checked query; its examples need not be vectors yet.
 
-    Raises:
-        InvalidQuery: the examples cancel out.
+    Args:
+        request: as it came.
+        facts: of the collection.
+        wish: the query.
+        patience: who asks, until when.
+        watch: since it came.
+        modality: what it was made of.
     """
-    positive, negative = rows[: len(wish.positive)], rows[len(wish.positive) :]
-    left_out = frozenset(
-        example.source.id
-        for example in (*wish.positive, *wish.negative)
-        if isinstance(example.source, PointQuery)
-    )
-    is_as_given = len(positive) == len(rows) == 1
-    if not (wish.is_best_score or is_as_given):
-        direction = mean_direction(positive, negative, _weights(wish.positive), _weights(wish.negative))
-        positive, negative = direction[np.newaxis], negative[:0]
-    fetch = _fetch(wish, len(left_out), modality)
-    return PreparedQuery(info, wish, positive, negative, left_out, fetch, times, watch)
+
+    request: query_pb2.QueryRequest
+    facts: CollectionFacts
+    wish: QueryWish
+    patience: Patience
+    watch: Stopwatch
+    modality: str
+
+    @property
+    def examples(self) -> tuple[Example, ...]:
+        """All, positive ones first."""
+        return (*self.wish.positive, *self.wish.negative)
+
+    def if_given(self) -> PreparedQuery | None:
+        """The query, where its examples are vectors; else None.
+
+        Raises:
+            InvalidQuery: the examples cancel out.
+        """
+        examples = self.examples
+        rows = [one.source for one in examples if isinstance(one.source, np.ndarray)]
+        if len(rows) < len(examples):
+            return None
+        return self.ready(rows[0][np.newaxis] if len(rows) == 1 else np.array(rows), StageTimes())
+
+    def ready(self, rows: F32, times: StageTimes) -> PreparedQuery:
+        """The query with the vectors (P + N, D) of its examples, and what making these took.
+
+        Raises:
+            InvalidQuery: the examples cancel out.
+        """
+        wish = self.wish
+        positive, negative = rows[: len(wish.positive)], rows[len(wish.positive) :]
+        left_out = frozenset(one.source.id for one in self.examples if isinstance(one.source, PointQuery))
+        is_as_given = len(positive) == len(rows) == 1
+        if not (wish.is_best_score or is_as_given):
+            direction = mean_direction(positive, negative, _weights(wish.positive), _weights(wish.negative))
+            positive, negative = direction[np.newaxis], negative[:0]
+        fetch = _fetch(wish, len(left_out), self.modality)
+        return PreparedQuery(self.facts, wish, positive, negative, left_out, fetch, times, self.watch)
 
 
 def _weights(examples: Sequence[Example]) -> F32:
@@ -151,8 +190,20 @@ class Fetched:
     how: How
 
 
-def hits_of(collection: VectorCollection, queries: Sequence[PreparedQuery]) -> Fetched:
-    """The hits of queries that fetch alike."""
+def hits_of(
+    collection: VectorCollection, queries: Sequence[PreparedQuery], *, memory_only: bool = False
+) -> Fetched:
+    """The hits of queries that fetch alike.
+
+    Args:
+        collection: is searched.
+        queries: at least one.
+        memory_only: do not read the database; not for a best score.
+
+    Raises:
+        NotInMemory: it must be read.
+        StoreError: the search is refused, or failed.
+    """
     fetch = queries[0].fetch
     options = _Options(
         limit=fetch.limit,
@@ -162,8 +213,8 @@ def hits_of(collection: VectorCollection, queries: Sequence[PreparedQuery]) -> F
         with_vectors=fetch.vectors,
     )
     n_matching: int | None = None
-    how = plain_how(collection.index_kind, queries[0].info.count)
     if fetch.is_best_score:
+        how = plain_how(collection.index_kind, collection.info.count)
         found: list[list[Hit]] = []
         for query in queries:
             hits, n = collection.search_best_score(query.positive, query.negative, fetch.filter, **options)
@@ -172,7 +223,12 @@ def hits_of(collection: VectorCollection, queries: Sequence[PreparedQuery]) -> F
     else:
         vectors = np.concatenate([query.positive for query in queries])  # (Q, D)
         answer = collection.answer(
-            vectors, fetch.filter, params=fetch.params, modality=fetch.modality, **options
+            vectors,
+            fetch.filter,
+            params=fetch.params,
+            modality=fetch.modality,
+            memory_only=memory_only,
+            **options,
         )
         found, how = answer.hits, answer.how
         n_matching = None if fetch.filter is None else answer.n_matching

@@ -2,25 +2,24 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, Input, Outcome, StageTimes
 from nearlight.server.catalog import Catalog, check_min_seq, check_space
 from nearlight.server.config import LimitsConfig
-from nearlight.server.convert.indexes import search_info
-from nearlight.server.convert.points import hit_message
-from nearlight.server.convert.queries import Example, PointQuery, groups_wish, modality_of, query_wish
-from nearlight.server.convert.values import cache_use, fitting, json_bytes, timings
+from nearlight.server.convert.indexes import fill_search_info
+from nearlight.server.convert.points import add_hits
+from nearlight.server.convert.queries import PointQuery, groups_wish, modality_of, query_wish
+from nearlight.server.convert.values import cache_use, cut, fitting, json_bytes, timings
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, NotFound, ServerError
 from nearlight.server.patience import Patience
-from nearlight.server.prepared_query import Fetched, PreparedQuery, groups_of, hits_of, prepared
+from nearlight.server.prepared_query import Asked, Fetch, Fetched, PreparedQuery, groups_of, hits_of
 from nearlight.server.search_line import SearchLine
 from nearlight.server.stopwatch import Stopwatch
-from nearlight.store import CollectionInfo, Hit, PointId, VectorCollection, plain_how
+from nearlight.store import CollectionFacts, Hit, PointId, VectorCollection, plain_how
 from nearlight.v1 import query_pb2
 
 
@@ -31,13 +30,16 @@ class Querier:
         catalog: collections and their models.
         embedder: for images and texts.
         limits: of the server.
+        n_calls: tells how many calls are under way.
     """
 
-    def __init__(self, catalog: Catalog, embedder: Embedder, limits: LimitsConfig) -> None:
+    def __init__(
+        self, catalog: Catalog, embedder: Embedder, limits: LimitsConfig, n_calls: Callable[[], int]
+    ) -> None:
         self._catalog = catalog
         self._embedder = embedder
         self._limits = limits
-        self._line = SearchLine(catalog)
+        self._line = SearchLine(catalog, n_calls)
 
     async def query(
         self,
@@ -58,10 +60,13 @@ class Querier:
             ServerError: see `query_wish`; the query cannot be embedded; no such point.
             StoreError: the store could not.
         """
-        ready = await self._ready(collection, request, patience, modality)
+        asked = self._asked(request, collection.facts, patience, modality)
+        ready = asked.if_given() or await self._ready(asked, collection)
         searching = Stopwatch()
         found = await self._line.search(collection, ready)
-        return self._response(ready, found.hits[0], found, searching.ms)
+        reply = query_pb2.QueryResponse()
+        self._fill(reply, ready, found.hits[0], found, searching.ms)
+        return reply
 
     async def query_batch(
         self,
@@ -70,7 +75,8 @@ class Querier:
         requests: Sequence[query_pb2.QueryRequest],
         patience: Patience,
         modalities: Sequence[str | None],
-    ) -> list[query_pb2.QueryResponse | Exception]:
+        replies: Sequence[query_pb2.QueryResponse],
+    ) -> dict[int, Exception]:
         """The nearest points of many queries of one collection; one that fails, fails alone.
 
         Args:
@@ -79,35 +85,58 @@ class Querier:
             requests: as they came.
             patience: who asks, until when.
             modalities: of the queries before they became vectors; None: as they are.
-        """
-        outcomes: dict[int, query_pb2.QueryResponse | Exception] = {}
-        alike: dict[object, list[tuple[int, PreparedQuery]]] = defaultdict(list)
-        made = await asyncio.gather(
-            *(
-                self._ready_in_batch(collection, name, request, i, patience, modality)
-                for i, (request, modality) in enumerate(zip(requests, modalities, strict=True))
-            ),
-            return_exceptions=True,
-        )
-        for i, ready in enumerate(made):
-            if isinstance(ready, Exception):
-                outcomes[i] = ready
-            elif isinstance(ready, BaseException):
-                raise ready
-            else:
-                alike[ready.fetch].append((i, ready))
+            replies: are filled, but for those that fail.
 
-        async def answer(queries: list[tuple[int, PreparedQuery]]) -> None:
-            places = [i for i, _ in queries]
+        Returns:
+            What the others failed of, by their place.
+        """
+        failures: dict[int, Exception] = {}
+        ready: dict[int, PreparedQuery] = {}
+        to_make: dict[int, Asked] = {}
+        facts = collection.facts
+        for i, (request, modality) in enumerate(zip(requests, modalities, strict=True)):
             try:
-                responses = await self._search(collection, [ready for _, ready in queries])
+                _check_name(request, name, i)
+                asked = self._asked(request, facts, patience, modality)
+                if (given := asked.if_given()) is None:
+                    to_make[i] = asked
+                else:
+                    ready[i] = given
             except Exception as error:
-                outcomes.update(dict.fromkeys(places, error))
-            else:
-                outcomes.update(zip(places, responses, strict=True))
+                failures[i] = error
+        await self._make_ready(to_make, collection, ready, failures)
+        alike: dict[Fetch, list[int]] = defaultdict(list)
+        for i, query in sorted(ready.items()):
+            alike[query.fetch].append(i)
+
+        async def answer(places: list[int]) -> None:
+            searching, queries = Stopwatch(), [ready[i] for i in places]
+            try:
+                found = await self._catalog.run(lambda: hits_of(collection, queries))
+                for i, query, hits in zip(places, queries, found.hits, strict=True):
+                    self._fill(replies[i], query, hits, found, searching.ms)
+            except Exception as error:
+                failures.update(dict.fromkeys(places, error))
 
         await asyncio.gather(*map(answer, alike.values()))
-        return [outcomes[i] for i in range(len(requests))]
+        return failures
+
+    async def _make_ready(
+        self,
+        to_make: Mapping[int, Asked],
+        collection: VectorCollection,
+        ready: dict[int, PreparedQuery],
+        failures: dict[int, Exception],
+    ) -> None:
+        """Put each query that gets its vectors among those ready, and what others fail of into `failures`."""
+        made = (self._ready(asked, collection) for asked in to_make.values())
+        for i, one in zip(to_make, await asyncio.gather(*made, return_exceptions=True), strict=True):
+            if isinstance(one, PreparedQuery):
+                ready[i] = one
+            elif isinstance(one, Exception):
+                failures[i] = one
+            else:
+                raise one
 
     async def query_groups(
         self, request: query_pb2.QueryGroupsRequest, patience: Patience
@@ -120,91 +149,56 @@ class Querier:
         """
         watch = Stopwatch()
         collection = self._catalog.collection(request.query.collection, "query.collection")
-        wish = groups_wish(request, collection.info.dim, self._limits)
-        ready = await self._ready(collection, request.query, patience)
+        wish = groups_wish(request, collection.facts.dim, self._limits)
+        asked = self._asked(request.query, collection.facts, patience)
+        ready = asked.if_given() or await self._ready(asked, collection)
         searching = Stopwatch()
         groups = await self._catalog.run(lambda: groups_of(collection, ready, wish))
-        messages = [
-            query_pb2.HitGroup(
-                key_json=json_bytes(group.value),
-                hits=[hit_message(hit, wish.query.wanted) for hit in group.hits],
-            )
-            for group in groups
-        ]
-        if fitting(messages, self._limits.max_message_bytes) < len(messages):
+        reply = query_pb2.QueryGroupsResponse()
+        for group in groups:
+            add_hits(reply.groups.add(key_json=json_bytes(group.value)).hits, group.hits, wish.query.wanted)
+        if fitting(reply.groups, self._limits.max_message_bytes) < len(groups):
             reason = (
                 f"the reply exceeds {self._limits.max_message_bytes} bytes; ask for fewer groups or parts"
             )
             raise InvalidInput(reason, field="query.limit")
-        return query_pb2.QueryGroupsResponse(
-            groups=messages,
-            info=search_info(
-                plain_how(collection.index_kind, ready.info.count),
-                ready.info.space_id,
-                ready.info.last_seq,
-                None,
-            ),
-            timings=timings(watch.ms, ready.times, search_ms=searching.ms),
+        fill_search_info(
+            reply.info, plain_how(collection.index_kind, collection.info.count), ready.facts, None
         )
+        reply.timings.CopyFrom(timings(watch.ms, ready.times, search_ms=searching.ms))
+        return reply
 
-    async def _ready(
+    def _asked(
         self,
-        collection: VectorCollection,
         request: query_pb2.QueryRequest,
+        facts: CollectionFacts,
         patience: Patience,
         modality: str | None = None,
-    ) -> PreparedQuery:
+    ) -> Asked:
+        """A query, checked."""
         watch = Stopwatch()
-        info = collection.info
-        check_space(request.space_id, info)
-        check_min_seq(request.min_seq, info)
-        wish = query_wish(request, info.dim, self._limits)
-        examples = (*wish.positive, *wish.negative)
-        patience, use = patience.wishing(request.priority), cache_use(request.cache)
-        rows, times = await self._vectors_of(examples, collection, info, patience, use)  # (P + N, D)
-        return prepared(info, wish, rows, times, watch, modality or modality_of(request.query))
+        check_space(request.space_id, facts)
+        check_min_seq(request.min_seq, facts)
+        wish = query_wish(request, facts.dim, self._limits)
+        patience = patience.wishing(request.priority)
+        return Asked(request, facts, wish, patience, watch, modality or modality_of(request.query))
 
-    async def _ready_in_batch(
-        self,
-        collection: VectorCollection,
-        name: str,
-        request: query_pb2.QueryRequest,
-        i: int,
-        patience: Patience,
-        modality: str | None,
-    ) -> PreparedQuery:
-        if request.collection not in ("", name):
-            field = f"queries[{i}].collection"
-            reason = f"{field} is {request.collection[:80]!r}; it must be empty or {name!r}"
-            raise InvalidInput(reason, field=field)
-        return await self._ready(collection, request, patience, modality)
-
-    async def _vectors_of(
-        self,
-        examples: Sequence[Example],
-        collection: VectorCollection,
-        info: CollectionInfo,
-        patience: Patience,
-        use: CacheUse,
-    ) -> tuple[F32, StageTimes]:
-        """A vector for each example: given, embedded, or looked up."""
-        sources = [example.source for example in examples]
-        rows = np.zeros((len(sources), info.dim), np.float32)
+    async def _ready(self, asked: Asked, collection: VectorCollection) -> PreparedQuery:
+        """A query with a vector for each example: given, embedded, or looked up."""
+        facts, sources = asked.facts, [example.source for example in asked.examples]
+        rows = np.zeros((len(sources), facts.dim), np.float32)  # (P + N, D)
         times = StageTimes()
         inputs = [source for source in sources if isinstance(source, Input)]
         outcomes: Iterator[Outcome] = iter(())
         if inputs:
-            embeddings = await self._embedder.embed(self._catalog.model_for(info), inputs, patience, use)
+            model, use = self._catalog.model_for(facts), cache_use(asked.request.cache)
+            embeddings = await self._embedder.embed(model, inputs, asked.patience, use)
             outcomes, times = iter(embeddings.outcomes), embeddings.times
-        points = {source.id: source.field for source in sources if isinstance(source, PointQuery)}
-        stored: dict[PointId, F32] = {}
-        if points:
-            records = await self._catalog.run(lambda: collection.get(list(points), with_vectors=True))
-            stored = {record.id: record.vector for record in records if record.vector is not None}
+        stored = await self._stored([one for one in sources if isinstance(one, PointQuery)], collection)
         for i, source in enumerate(sources):
             if isinstance(source, PointQuery):
                 if source.id not in stored:
-                    reason = f"{source.field} {source.id!r} is not in collection {info.name!r}"
+                    reason = f"{source.field} {source.id!r} is not in collection {facts.name!r}"
                     raise NotFound(reason, field=source.field)
                 rows[i] = stored[source.id]
             elif isinstance(source, Input):
@@ -214,27 +208,37 @@ class Querier:
                 rows[i] = outcome.vector
             else:
                 rows[i] = source
-        return rows, times
+        return asked.ready(rows, times)
 
-    async def _search(
-        self, collection: VectorCollection, queries: Sequence[PreparedQuery]
-    ) -> list[query_pb2.QueryResponse]:
-        """Search queries that fetch alike."""
-        searching = Stopwatch()
-        found = await self._catalog.run(lambda: hits_of(collection, queries))
-        return [
-            self._response(ready, hits, found, searching.ms)
-            for ready, hits in zip(queries, found.hits, strict=True)
-        ]
+    async def _stored(
+        self, sources: Sequence[PointQuery], collection: VectorCollection
+    ) -> dict[PointId, F32]:
+        """The vectors (D,) of the points that exist."""
+        if not sources:
+            return {}
+        ids = list({source.id: None for source in sources})
+        records = await self._catalog.run(lambda: collection.get(ids, with_vectors=True))
+        return {record.id: record.vector for record in records if record.vector is not None}
 
-    def _response(
-        self, ready: PreparedQuery, hits: list[Hit], found: Fetched, search_ms: float
-    ) -> query_pb2.QueryResponse:
-        messages = [hit_message(hit, ready.wish.wanted) for hit in hits]
-        n = fitting(messages, self._limits.max_message_bytes)
-        return query_pb2.QueryResponse(
-            hits=messages[:n],
-            info=search_info(found.how, ready.info.space_id, ready.info.last_seq, found.n_matching),
-            timings=timings(ready.watch.ms, ready.times, search_ms=search_ms),
-            next_offset=ready.wish.offset + n if n < len(messages) else None,
-        )
+    def _fill(
+        self,
+        reply: query_pb2.QueryResponse,
+        ready: PreparedQuery,
+        hits: list[Hit],
+        found: Fetched,
+        search_ms: float,
+    ) -> None:
+        """Write what was found into a reply, as much as fits."""
+        add_hits(reply.hits, hits, ready.wish.wanted)
+        n = cut(reply.hits, reply.ByteSize(), self._limits.max_message_bytes)
+        if n is not None:
+            reply.next_offset = ready.wish.offset + n
+        fill_search_info(reply.info, found.how, ready.facts, found.n_matching)
+        reply.timings.CopyFrom(timings(ready.watch.ms, ready.times, search_ms=search_ms))
+
+
+def _check_name(request: query_pb2.QueryRequest, name: str, i: int) -> None:
+    if request.collection not in ("", name):
+        field = f"queries[{i}].collection"
+        reason = f"{field} is {request.collection[:80]!r}; it must be empty or {name!r}"
+        raise InvalidInput(reason, field=field)

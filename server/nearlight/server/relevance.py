@@ -57,14 +57,8 @@ class Judge:
     total_ms: float = 0.0
     error: Exception | None = None
 
-    def outcome(self, answer: query_pb2.QueryResponse | Exception) -> query_pb2.QueryResponse | Exception:
-        """What becomes of the answer to one query of many."""
-        if self.error is not None:
-            return self.error
-        return answer if isinstance(answer, Exception) else self.judged(answer)
-
     def judged(self, response: query_pb2.QueryResponse) -> query_pb2.QueryResponse:
-        """The response to send: relevance added, hits cut, as many as were asked for."""
+        """The same response, ready to send: relevance added, hits cut, as many as were asked for."""
         if self.request is self.asked:
             return response
         hits = list(response.hits)
@@ -99,7 +93,7 @@ class Judge:
     @property
     def is_widened(self) -> bool:
         """Whether the search looks at more hits than were asked for."""
-        return self.asked.HasField("min_relevance") or self.asked.HasField("autocut")
+        return _is_cut(self.asked)
 
     def _add_relevance(self, hits: list[query_pb2.Hit], n_points: int) -> None:
         if self.null is None:
@@ -134,18 +128,25 @@ class RelevanceDesk:
         self, requests: Sequence[query_pb2.QueryRequest], collection: VectorCollection, patience: Patience
     ) -> list[Judge]:
         """The judges of many queries of one collection; one that fails has an `error`."""
-        made = await asyncio.gather(
-            *(self.judge(request, collection, patience) for request in requests), return_exceptions=True
-        )
-        judges = []
-        for request, judge in zip(requests, made, strict=True):
-            if isinstance(judge, Exception):
-                judges.append(Judge(request, request, error=judge))
-            elif isinstance(judge, BaseException):
-                raise judge
+        judges: dict[int, Judge] = {}
+        others: dict[int, query_pb2.QueryRequest] = {}
+        for i, request in enumerate(requests):
+            try:
+                if self._is_judged(request, collection):
+                    others[i] = request
+                else:
+                    judges[i] = Judge(request, request)
+            except ServerError as error:
+                judges[i] = Judge(request, request, error=error)
+        made = (self.judge(request, collection, patience) for request in others.values())
+        for i, one in zip(others, await asyncio.gather(*made, return_exceptions=True), strict=True):
+            if isinstance(one, Exception):
+                judges[i] = Judge(others[i], others[i], error=one)
+            elif isinstance(one, BaseException):
+                raise one
             else:
-                judges.append(judge)
-        return judges
+                judges[i] = one
+        return [judges[i] for i in range(len(requests))]
 
     async def judge(
         self, request: query_pb2.QueryRequest, collection: VectorCollection, patience: Patience
@@ -163,11 +164,9 @@ class RelevanceDesk:
             ServerError: the query cannot be embedded.
         """
         watch = Stopwatch()
-        _check(request)
-        null = self._null_for(request, collection)
-        is_cut = request.HasField("min_relevance") or request.HasField("autocut")
-        if null is None and not is_cut:
+        if not self._is_judged(request, collection):
             return Judge(request, request)
+        null, is_cut = self._null_for(request, collection), _is_cut(request)
         widened = query_pb2.QueryRequest()
         widened.CopyFrom(request)
         widened.ClearField("min_relevance")
@@ -236,6 +235,11 @@ class RelevanceDesk:
                 vectors.append(outcome.vector)
         return np.stack(vectors)
 
+    def _is_judged(self, request: query_pb2.QueryRequest, collection: VectorCollection) -> bool:
+        """Whether anything is to be done about a request or its hits, which is checked."""
+        _check(request)
+        return self._null_for(request, collection) is not None or _is_cut(request)
+
     def _null_for(self, request: query_pb2.QueryRequest, collection: VectorCollection) -> Null | None:
         """What judges the hits.
 
@@ -278,10 +282,14 @@ def _limit_of(request: query_pb2.QueryRequest) -> int:
     return request.limit if request.HasField("limit") else DEFAULT_LIMIT
 
 
+def _is_cut(request: query_pb2.QueryRequest) -> bool:
+    return request.HasField("min_relevance") or request.HasField("autocut")
+
+
 def _check(request: query_pb2.QueryRequest) -> None:
     if request.HasField("min_relevance") and not 0 <= request.min_relevance <= 1:
         reason = f"min_relevance is {request.min_relevance}; the limit is 0 to 1"
         raise InvalidInput(reason, field="min_relevance")
-    if request.autocut.jumps > MAX_JUMPS:
+    if request.HasField("autocut") and request.autocut.jumps > MAX_JUMPS:
         reason = f"autocut.jumps is {request.autocut.jumps}; the limit is 1 to {MAX_JUMPS}, 0 means 1"
         raise InvalidInput(reason, field="autocut.jumps")

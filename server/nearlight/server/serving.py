@@ -165,7 +165,8 @@ class Server:
 
     def _add_services(self, server: grpc.aio.Server, catalog: Catalog, embedder: Embedder) -> None:
         limits, models = self._config.limits, self._models
-        upserter, querier = Upserter(catalog, embedder, limits), Querier(catalog, embedder, limits)
+        upserter = Upserter(catalog, embedder, limits)
+        querier = Querier(catalog, embedder, limits, lambda: self._health.n_calls)
         prototypes = PrototypeCache(embedder, self._config.engine.prototype_cache_entries)
         label_sets = LabelSetDesk(catalog, limits)
         embedding = EmbeddingService(models, embedder, prototypes, label_sets, limits, self._health)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from pydantic import SecretStr
 
-from nearlight.server.config import ServerConfig
+from nearlight.server.config import MIB, ServerConfig
 from nearlight.server.config_store import StoreConfig
 from nearlight.server.errors import ConfigError, DataFolderUnusable, EngineUnusable
 from nearlight.server.log import get_logger
@@ -31,6 +31,7 @@ def open_store(config: ServerConfig, on_state: Callable[[bool], None]) -> Vector
     except StoreError as error:
         raise DataFolderUnusable(str(error)) from error
     if config.store.engine == "embedded":
+        local.row_cache.max_bytes = config.store.row_cache_mib * MIB
         return local
     from nearlight.store.engines.store import EngineStore
 

@@ -19,6 +19,7 @@ from nearlight.store.errors import InvalidPoint as InvalidPoint
 from nearlight.store.errors import InvalidQuery as InvalidQuery
 from nearlight.store.errors import LabelSetExists as LabelSetExists
 from nearlight.store.errors import LabelSetNotFound as LabelSetNotFound
+from nearlight.store.errors import NotInMemory as NotInMemory
 from nearlight.store.errors import NotOnThisEngine as NotOnThisEngine
 from nearlight.store.errors import PayloadIndexExists as PayloadIndexExists
 from nearlight.store.errors import PayloadIndexNotFound as PayloadIndexNotFound
@@ -55,6 +56,7 @@ from nearlight.store.point_block import PointBlock as PointBlock
 from nearlight.store.point_block import checked_block as checked_block
 from nearlight.store.point_block import ids_of as ids_of
 from nearlight.store.points import Changed as Changed
+from nearlight.store.points import CollectionFacts as CollectionFacts
 from nearlight.store.points import CollectionInfo as CollectionInfo
 from nearlight.store.points import Hit as Hit
 from nearlight.store.points import OtherVector as OtherVector

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nearlight.store.best_score import best_scores
+from nearlight.store.errors import NotInMemory
 from nearlight.store.exact import Found
 from nearlight.store.filters.checks import check_filter, check_path
 from nearlight.store.filters.conditions import Filter, HasId, IsEmpty, Path
@@ -41,6 +42,7 @@ class CollectionSearch(CollectionReader):
         params: SearchParams = CHOSEN,
         modality: str = "vector",
         space_id: str | None = None,
+        memory_only: bool = False,
     ) -> Answer:
         """The nearest points of each query by cosine similarity, and how they were found.
 
@@ -58,11 +60,13 @@ class CollectionSearch(CollectionReader):
             params: how hard to search, where there is an index.
             modality: what the queries were made of: "text", "image", "vector"; recall is watched by it.
             space_id: the space the queries come from; checked when given.
+            memory_only: do not read the database, and so wait for no disk; then there can be no filter.
 
         Returns:
             Hits by score descending, equal scores by seq ascending.
 
         Raises:
+            NotInMemory: the database must be read, and may not.
             InvalidQuery: a bad query vector, limit, offset or threshold, the filter or the params are
                 refused.
             WrongSpace: `space_id` is not the collection's.
@@ -82,7 +86,11 @@ class CollectionSearch(CollectionReader):
         )
         if modality == "text":
             self.work.texts.extend(search.queries[:_TEXTS_NOTED])
-        return self._searcher.answer(search, filter, with_payload)
+        if not memory_only:
+            return self._searcher.answer(search, filter, with_payload)
+        if filter is not None:
+            raise NotInMemory("what passes a filter must be read from the database")
+        return self._searcher.answer_from_memory(search, with_payload)
 
     def measure_recall(self, texts: npt.ArrayLike, *, n_queries: int, limit: int) -> MeasuredRecall:
         """Compare searches, as asked without more, with exact ones over the same points.

@@ -4,7 +4,6 @@ A group is a connected component: two of its points need not be alike themselves
 the other. Its first point is the oldest, that is the one written first.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -117,7 +116,7 @@ class Duplicates:
             stored = rows.by_seqs(state.connection, collection._place, seqs.tolist())
         made = [
             [
-                Hit(stored[seq][0], score, json.loads(stored[seq][1]), None, seq)
+                Hit(stored[seq][0], score, stored[seq][1], None, seq)
                 for seq, score in zip(group.seqs.tolist(), group.scores.tolist(), strict=True)
                 if seq in stored
             ]

@@ -28,6 +28,7 @@ StoreError
 ├── StoreFull               no room on the disk; nothing of the call was stored
 ├── EngineFailed            the engine behind the store answered with an error that is nobody's fault here
 ├── EngineUnavailable       the engine behind the store does not answer
+├── NotInMemory             a search that was to look into memory only needs the database: ask without that
 ├── NotOnThisEngine         the embedded store can do it, the engine in use cannot
 └── StoreClosed
 ```
@@ -165,6 +166,10 @@ class EngineFailed(StoreError):
 
 class EngineUnavailable(StoreError):
     """The engine behind the store cannot be reached, or did not answer in time; writes may have happened."""
+
+
+class NotInMemory(StoreError):
+    """A search that was to look into memory only needs the database, or an engine."""
 
 
 class NotOnThisEngine(StoreError):

@@ -1,5 +1,6 @@
 """The records that go into a collection and come out of it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,23 +62,33 @@ class Record:
     vector: F32 | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(
+    slots=True, eq=False
+)  # not frozen: a batch makes hundreds, and that would cost more than half of each
 class Hit:
     """A search result.
 
     Attributes:
         id: the point's id.
         score: cosine similarity in [-1, 1].
-        payload: its payload, or None when payloads were not asked for.
+        payload_json: its payload as JSON text, or None when payloads were not asked for.
         vector: (D,) unit length, or None when vectors were not asked for.
         seq: the point's version.
     """
 
     id: PointId
     score: float
-    payload: dict[str, Any] | None
+    payload_json: str | None
     vector: F32 | None
     seq: int
+
+    @property
+    def payload(self) -> dict[str, Any] | None:
+        """Its payload, read anew for whoever looks: a fresh dict that the caller owns."""
+        if self.payload_json is None:
+            return None
+        payload: dict[str, Any] = json.loads(self.payload_json)
+        return payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,23 @@ class PayloadIndex:
     path: tuple[str, ...]
     kind: PayloadKind
     created_unix_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionFacts:
+    """What every query asks of a collection.
+
+    Attributes:
+        name: its name.
+        space_id: the embedding space of its vectors.
+        dim: D.
+        last_seq: the seq of the last write or delete, 0 before the first.
+    """
+
+    name: str
+    space_id: str
+    dim: int
+    last_seq: int
 
 
 @dataclass(frozen=True, slots=True)

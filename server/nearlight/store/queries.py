@@ -1,6 +1,6 @@
 """What may be asked of a collection: checks of query vectors and numbers."""
 
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from nearlight.store.errors import InvalidQuery, shown
 from nearlight.store.exact import Span
 from nearlight.store.points import F32
-from nearlight.store.validation import unit_rows
+from nearlight.store.validation import norms_of, scaled
 
 MAX_LIMIT = 2**31 - 1
 
@@ -45,15 +45,19 @@ def query_vectors(queries: npt.ArrayLike, dim: int) -> F32:
         raise InvalidQuery(
             "queries", f"of shape {array.shape}", f"it must be (Q, {dim}): the collection's dim is {dim}"
         )
-    with np.errstate(over="ignore"):
-        vectors = array.astype(np.float32)  # (Q, D)
-    for fault, what, limit in (
-        (~np.isfinite(vectors).all(axis=1), "not finite", "its values must be finite float32 numbers"),
-        (~vectors.any(axis=1), "all zeros", "its length must not be zero"),
-    ):
-        if fault.any():
-            raise InvalidQuery(f"queries[{int(fault.argmax())}]", what, limit)
-    return unit_rows(vectors)
+    if array.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    wide = array.astype(np.float64)  # (Q, D)
+    norms = norms_of(wide)  # (Q,)
+    if not all(0 < norm < inf for norm in norms.tolist()):  # quicker than numpy for the few that there are
+        for fault, what, limit in (
+            (~np.isfinite(norms), "not finite", "its values must be finite float32 numbers"),
+            (norms == 0, "all zeros", "its length must not be zero"),
+        ):
+            if fault.any():
+                raise InvalidQuery(f"queries[{int(fault.argmax())}]", what, limit)
+    return scaled(wide, norms)
 
 
 def check_number(name: str, value: Any, lowest: int) -> None:

@@ -21,7 +21,7 @@ from nearlight.store.filters.conditions import Filter
 from nearlight.store.generations.work import IndexWork
 from nearlight.store.ids import key_of
 from nearlight.store.ordering import Order, OrderedPlace
-from nearlight.store.points import F32, I64, CollectionInfo, PointId, Record
+from nearlight.store.points import F32, I64, CollectionFacts, CollectionInfo, PointId, Record
 from nearlight.store.queries import check_number
 from nearlight.store.rows import Place
 from nearlight.store.searching import Searcher, Shared
@@ -49,6 +49,7 @@ class CollectionReader:
         self._readers = shared.readers
         self._scanner = shared.scanner
         self._durabilities = shared.durabilities
+        self._row_cache = shared.row_cache
         self._last_seq = info.last_seq
         self._searcher = Searcher(place, shared, lambda: (self._head.view, self._last_seq), self._check_here)
         self._payload_indexes = info.payload_indexes
@@ -80,6 +81,13 @@ class CollectionReader:
             index=self.work.status(view),
             durability=self._durabilities.of(self._place),
         )
+
+    @property
+    def facts(self) -> CollectionFacts:
+        """What every query asks of `info`, which costs more."""
+        self._check_here()
+        first = self._first_info
+        return CollectionFacts(first.name, first.space_id, first.dim, self._last_seq)
 
     def count(self, filter: Filter | None = None) -> int:
         """Number of points, or of those that pass the filter.
@@ -242,6 +250,7 @@ class CollectionReader:
     def leave(self, why: CollectionNotFound | StoreClosed) -> None:
         """Make every later call of this handle raise `why`; for the store."""
         self._gone = why
+        self._row_cache.clear()
 
     def _take(self, seqs: I64, vectors: F32, dead: Sequence[int], last_seq: int) -> None:
         """Show a committed write to later reads; for the family, in the writer's thread.
@@ -261,6 +270,7 @@ class CollectionReader:
             dead = self._head.view.alive_among(np.sort(np.array(dead, np.int64))).tolist()
         self._head.publish(seqs, vectors, dead)
         self._last_seq = max(last_seq, self._last_seq)
+        self._row_cache.drop(dead)
 
     def _check_here(self) -> None:
         if self._gone is not None:

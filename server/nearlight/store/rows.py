@@ -13,7 +13,8 @@ from nearlight.store.filters.conditions import Filter
 from nearlight.store.filters.matching import Row, matching_rows
 from nearlight.store.ids import Key, id_of
 from nearlight.store.ordering import Order, OrderedPlace
-from nearlight.store.points import F32, I64, PointId, Record
+from nearlight.store.points import F32, I64, Record
+from nearlight.store.row_cache import StoredRow
 from nearlight.store.validation import row_checksum, vector_checksums
 from nearlight.store.writer import Transaction
 
@@ -187,7 +188,7 @@ def by_keys(
     return _records(connection, place, [row for row in rows if row is not None], with_vectors)
 
 
-def by_seqs(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> dict[int, tuple[PointId, str]]:
+def by_seqs(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> dict[int, StoredRow]:
     """Id and payload text of the live points among these seqs."""
     rows = connection.execute(_BY_SEQ, (json.dumps(seqs), place.collection_id)).fetchall()
     return {row[0]: (id_of(row[1]), _checked_payload(row)) for row in rows}

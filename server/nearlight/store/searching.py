@@ -1,25 +1,26 @@
 """Searching a collection: the view finds rows, the database says what they are, at one commit."""
 
-import json
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import TypeAlias
 
 from nearlight.store import rows
 from nearlight.store.durability import Durabilities
-from nearlight.store.errors import StoreCorrupt
+from nearlight.store.errors import NotInMemory, StoreCorrupt
 from nearlight.store.exact import Found, Scanner
 from nearlight.store.filters.conditions import Filter, Path
 from nearlight.store.filters.matching import matching_seqs
 from nearlight.store.generations.sampling import RecallSampler
 from nearlight.store.generations.search import How, Search
 from nearlight.store.grouping import HitGroup, grouped
-from nearlight.store.points import I64, Hit, PointId
+from nearlight.store.points import I64, Hit
 from nearlight.store.readers import Readers
+from nearlight.store.row_cache import RowCache, StoredRow
 from nearlight.store.rows import Place
 from nearlight.store.view import ReadView
 from nearlight.store.writer import Writer
@@ -37,6 +38,7 @@ class Shared:
     scanner: Scanner
     sampler: RecallSampler
     durabilities: Durabilities
+    row_cache: RowCache
 
 
 Scan: TypeAlias = Callable[[ReadView], list[Found]]
@@ -90,6 +92,7 @@ class Searcher:
         self._writer = shared.writer
         self._readers = shared.readers
         self._sampler = shared.sampler
+        self._row_cache = shared.row_cache
         self._current = current
         self._check_here = check_here
         self._matches = Matches(place)
@@ -99,10 +102,8 @@ class Searcher:
     def answer(self, search: Search, filter: Filter | None, with_payload: bool) -> Answer:
         """What a search finds among the points that pass, which are counted first."""
         if filter is None:
-            view, last_seq = self._current()
-            hits = self.search(search, with_payload)
-            self._sampler.offer(search, view.n_alive, hits)
-            return Answer(hits, view.n_alive, search.how, last_seq)
+            before = self._current()
+            return self._answered(search, self.search(search, with_payload), *before)
         with ExitStack() as held:
             state = self._state(held)
             seqs = self._among(state, filter)
@@ -111,12 +112,26 @@ class Searcher:
             self._sampler.offer(search, state.view.n_alive, hits)
             return Answer(hits, len(seqs), search.how, state.last_seq)
 
+    def answer_from_memory(self, search: Search, with_payload: bool) -> Answer:
+        """What a search finds among all points.
+
+        Raises:
+            NotInMemory: one of the rows that it found must be read from the database.
+        """
+        view, last_seq = self._current()
+        hits = self._hits(None, search(view), with_payload)
+        if hits is None:
+            raise NotInMemory("a row that was found must be read from the database")
+        return self._answered(search, hits, view, last_seq)
+
+    def _answered(self, search: Search, hits: list[list[Hit]], view: ReadView, last_seq: int) -> Answer:
+        self._sampler.offer(search, view.n_alive, hits)
+        return Answer(hits, view.n_alive, search.how, last_seq)
+
     def search(self, scan: Scan, with_payload: bool) -> list[list[Hit]]:
         """What a scan finds among all points."""
         view, _ = self._current()
-        found = scan(view)
-        with self._readers.snapshot() as connection:
-            hits = self._hits(connection, found, with_payload)
+        hits = self._hits(self._readers.snapshot(), scan(view), with_payload)
         if hits is not None:
             return hits
         # A hit was replaced or deleted since: take view and database at the same commit.
@@ -182,21 +197,38 @@ class Searcher:
         return state.view.alive_among(seqs) if self.is_partial else seqs
 
     def _search_state(self, state: State, view: ReadView, scan: Scan, with_payload: bool) -> list[list[Hit]]:
-        hits = self._hits(state.connection, scan(view), with_payload)
+        hits = self._hits(nullcontext(state.connection), scan(view), with_payload)
         self._check_here()  # of a collection that is gone the rows go bit by bit
         if hits is None:
             raise StoreCorrupt("the database does not hold what is searched: run `nearlight doctor`")
         return hits
 
     def _hits(
-        self, connection: sqlite3.Connection, found: list[Found], with_payload: bool
+        self,
+        reading: AbstractContextManager[sqlite3.Connection] | None,
+        found: list[Found],
+        with_payload: bool,
     ) -> list[list[Hit]] | None:
-        """The hits of every query, or None when a row is no longer stored."""
-        stored = rows.by_seqs(connection, self._place, _all_seqs(found))
-        try:
-            return [_hits_of(one, stored, with_payload) for one in found]
-        except KeyError:
+        """The hits of every query.
+
+        Args:
+            reading: gives the database, where rows must be read that are not remembered; None: they are not.
+            found: by a scan.
+            with_payload: return payloads.
+
+        Returns:
+            None where a row is no longer stored, or must be read and there is no database.
+        """
+        seqs = set[int]().union(*(one.seqs.tolist() for one in found))
+        stored = self._row_cache.of(seqs)
+        if len(stored) < len(seqs) and reading is not None:
+            with reading as connection:
+                read = rows.by_seqs(connection, self._place, list(seqs - stored.keys()))
+            self._row_cache.keep(read)
+            stored |= read
+        if len(stored) < len(seqs):
             return None
+        return [_hits_of(one, stored, with_payload) for one in found]
 
 
 class Narrowed:
@@ -262,18 +294,10 @@ def _only(view: ReadView, seqs: I64) -> ReadView:
     return view if len(seqs) == view.n_alive else view.only(seqs)
 
 
-def _hits_of(found: Found, stored: dict[int, tuple[PointId, str]], with_payload: bool) -> list[Hit]:
-    return [
-        Hit(
-            id=stored[seq][0],
-            score=score,
-            payload=json.loads(stored[seq][1]) if with_payload else None,
-            vector=None if found.vectors is None else found.vectors[i],
-            seq=seq,
-        )
-        for i, (seq, score) in enumerate(zip(found.seqs.tolist(), found.scores.tolist(), strict=True))
-    ]
-
-
-def _all_seqs(found: list[Found]) -> list[int]:
-    return list(set[int]().union(*(one.seqs.tolist() for one in found)))
+def _hits_of(found: Found, stored: Mapping[int, StoredRow], with_payload: bool) -> list[Hit]:
+    vectors = repeat(None) if found.vectors is None else found.vectors
+    hits = []
+    for seq, score, vector in zip(found.seqs.tolist(), found.scores.tolist(), vectors, strict=False):
+        point_id, payload = stored[seq]
+        hits.append(Hit(point_id, score, payload if with_payload else None, vector, seq))
+    return hits

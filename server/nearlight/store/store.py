@@ -35,6 +35,7 @@ from nearlight.store.lock import FolderLock
 from nearlight.store.points import CollectionInfo
 from nearlight.store.readers import Readers
 from nearlight.store.restoring import hidden_collections
+from nearlight.store.row_cache import RowCache
 from nearlight.store.rows import Place
 from nearlight.store.schema import DATABASE_FILE
 from nearlight.store.searching import Shared
@@ -56,7 +57,8 @@ class Store:
         self._scanner = Scanner(n_threads)
         self.sampler = RecallSampler(self._scanner)
         durabilities = Durabilities(self._writer, self._readers)
-        self._shared = Shared(self._writer, self._readers, self._scanner, self.sampler, durabilities)
+        self.row_cache = cache = RowCache()
+        self._shared = Shared(self._writer, self._readers, self._scanner, self.sampler, durabilities, cache)
         self.label_sets = LabelSets(self._writer, self._readers)
         self.calibrations = Calibrations(self._writer, self._readers)
         self.duplicates = Duplicates()

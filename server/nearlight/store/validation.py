@@ -15,6 +15,8 @@ from nearlight.store.errors import InvalidPoint, shown
 from nearlight.store.ids import Key, key_of
 from nearlight.store.points import F32, I64, Point
 
+F64 = npt.NDArray[np.float64]
+
 MAX_PAYLOAD_BYTES = 2**20  # as UTF-8 JSON
 MAX_PAYLOAD_DEPTH = 64
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=dict)
@@ -222,9 +224,22 @@ def vector_checksums(vectors: F32) -> I64:
 def unit_rows(vectors: npt.NDArray[np.float64] | F32) -> F32:
     """Rows scaled to unit length; one that has it to within 1e-6 keeps its bits. None may be all zeros."""
     wide = vectors.astype(np.float64)  # (N, D): no overflow of the squares
-    norms = np.linalg.norm(wide, axis=1, keepdims=True)  # (N, 1)
-    scale = np.where(np.abs(norms - 1) <= ALREADY_UNIT, 1.0, norms)  # (N, 1)
-    return np.ascontiguousarray((wide / scale).astype(np.float32))  # (N, D)
+    return scaled(wide, norms_of(wide))
+
+
+def norms_of(wide: F64) -> F64:
+    """The lengths (N,) of rows (N, D); NaN or infinite where a number of the row is, 0 where all are."""
+    norms: F64 = np.sqrt(np.add.reduce(wide * wide, axis=1))
+    return norms
+
+
+def scaled(wide: F64, norms: F64) -> F32:
+    """Rows (N, D) over their lengths (N,); those of unit length to within 1e-6 as they are."""
+    is_unit = np.abs(norms - 1) <= ALREADY_UNIT  # (N,)
+    if all(is_unit.tolist()):
+        return np.ascontiguousarray(wide, np.float32)
+    scale = np.where(is_unit, 1.0, norms)  # (N,)
+    return np.ascontiguousarray((wide / scale[:, np.newaxis]).astype(np.float32))  # (N, D)
 
 
 def _as_vector(vector: object, dim: int, index: int | None) -> F32:

@@ -20,7 +20,17 @@ from nearlight.store.generations.settings import CHOSEN, IndexSettings
 from nearlight.store.grouping import HitGroup
 from nearlight.store.label_sets import LabelSets
 from nearlight.store.ordering import Order, OrderedPlace
-from nearlight.store.points import F32, Changed, CollectionInfo, Hit, PayloadKind, Point, PointId, Record
+from nearlight.store.points import (
+    F32,
+    Changed,
+    CollectionFacts,
+    CollectionInfo,
+    Hit,
+    PayloadKind,
+    Point,
+    PointId,
+    Record,
+)
 from nearlight.store.searching import Answer
 from nearlight.store.selection import Selection
 from nearlight.store.snapshots import SnapshotInfo
@@ -33,6 +43,10 @@ class Points(Protocol):
     @property
     def info(self) -> CollectionInfo:
         """The collection; never waits for an engine."""
+
+    @property
+    def facts(self) -> CollectionFacts:
+        """What every query asks of it; likewise."""
 
     def count(self, filter: Filter | None = None) -> int:
         """Number of points, or of those that pass."""
@@ -118,6 +132,7 @@ class Queries(Protocol):
         space_id: str | None = None,
         params: SearchParams = NO_PARAMS,
         modality: str = "vector",
+        memory_only: bool = False,
     ) -> Answer:
         """The nearest points of each query, of those that pass, and how they were found."""
 

@@ -11,7 +11,7 @@ chunks: those up to its last seq. They stay for exact search and exact scores; t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -81,27 +81,27 @@ class ChunkView:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadView:
-    """One state of a collection's vectors.
+    """One state of a collection's vectors. What every search asks of it is counted once.
 
     Attributes:
         chunks: its rows in ascending seq.
         dim: D.
         sealed: the generation in use, None where there is none.
+        n_rows: held in memory, dead ones too.
+        n_dead: of these.
     """
 
     chunks: tuple[ChunkView, ...]
     dim: int
     sealed: SealedView | None = None
+    n_rows: int = field(init=False)
+    n_dead: int = field(init=False)
+    _beside: "ReadView | None" = field(init=False)
 
-    @property
-    def n_rows(self) -> int:
-        """Rows held in memory, dead ones too."""
-        return sum(chunk.n_rows for chunk in self.chunks)
-
-    @property
-    def n_dead(self) -> int:
-        """Dead rows held in memory."""
-        return sum(chunk.n_dead for chunk in self.chunks)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_rows", sum(chunk.n_rows for chunk in self.chunks))
+        object.__setattr__(self, "n_dead", sum(chunk.n_dead for chunk in self.chunks))
+        object.__setattr__(self, "_beside", self._not_sealed())
 
     @property
     def n_alive(self) -> int:
@@ -111,8 +111,11 @@ class ReadView:
     @property
     def beside_sealed(self) -> "ReadView":
         """The rows that the sealed generation does not cover."""
+        return self if self._beside is None else self._beside
+
+    def _not_sealed(self) -> "ReadView | None":
         if self.sealed is None:
-            return self
+            return None
         last = self.sealed.generation.up_to_seq
         first = len(self.chunks)
         while first and self.chunks[first - 1].seqs[0] > last:

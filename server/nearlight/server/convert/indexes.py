@@ -1,7 +1,7 @@
 """Indexes: from the wire and back."""
 
 from nearlight.server.errors import InvalidInput
-from nearlight.store import How, IndexSettings, IndexStatus, SearchParams
+from nearlight.store import CollectionFacts, How, IndexSettings, IndexStatus, SearchParams
 from nearlight.store.generations.settings import IndexKind
 from nearlight.v1 import collection_pb2, query_pb2
 
@@ -92,19 +92,19 @@ def search_params_of(message: query_pb2.QueryRequest) -> SearchParams:
     return SearchParams(params.exact, recall, params.hnsw_ef, params.ivf_nprobe)
 
 
-def search_info(
-    how: How, space_id: str, visible_seq: int, filtered_count: int | None
-) -> query_pb2.SearchInfo:
+def fill_search_info(
+    message: query_pb2.SearchInfo, how: How, facts: CollectionFacts, filtered_count: int | None
+) -> None:
     """How a search went, on the wire."""
-    return query_pb2.SearchInfo(
-        exact=how.exact,
-        estimated_recall=how.estimated_recall,
-        space_id=space_id,
-        index_kind=how.index_kind,
-        generation=how.generation,
-        visible_seq=visible_seq,
-        head_points=how.head_points,
-        filtered_count=filtered_count,
-        hnsw_ef=how.hnsw_ef,
-        ivf_nprobe=how.ivf_nprobe,
-    )
+    message.exact = how.exact
+    if how.estimated_recall is not None:
+        message.estimated_recall = how.estimated_recall
+    message.space_id = facts.space_id
+    message.index_kind = how.index_kind
+    message.generation = how.generation
+    message.visible_seq = facts.last_seq
+    message.head_points = how.head_points
+    if filtered_count is not None:
+        message.filtered_count = filtered_count
+    message.hnsw_ef = how.hnsw_ef
+    message.ivf_nprobe = how.ivf_nprobe

@@ -1,6 +1,7 @@
 """Points: what is written, and what is read back."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,13 +210,24 @@ def record_message(record: Record, wanted: Wanted) -> point_pb2.Record:
     )
 
 
-def hit_message(hit: Hit, wanted: Wanted) -> query_pb2.Hit:
-    """A hit on the wire."""
-    vector = hit.vector if wanted.vectors else None
-    return query_pb2.Hit(
-        id=point_id_message(hit.id),
-        score=hit.score,
-        payload_json=json_bytes(payload_parts(hit.payload or {}, wanted)) if wanted.payload else b"",
-        vector=None if vector is None else vector_message(vector, wanted.dtype),
-        seq=hit.seq,
-    )
+def add_hits(messages: Any, hits: Iterable[Hit], wanted: Wanted) -> None:
+    """Hits on the wire, made where they belong: messages made elsewhere would be copied.
+
+    Args:
+        messages: the repeated field of the reply.
+        hits: to add.
+        wanted: parts of each.
+    """
+    is_whole = not (wanted.include or wanted.exclude)
+    for hit in hits:
+        message = messages.add(score=hit.score, seq=hit.seq)
+        if isinstance(hit.id, str):
+            message.id.str = hit.id
+        else:
+            message.id.num = hit.id
+        if wanted.payload and hit.payload_json is not None:
+            text = hit.payload_json  # as it is stored is as it is sent
+            whole = text.encode() if is_whole else json_bytes(payload_parts(json.loads(text), wanted))
+            message.payload_json = whole
+        if wanted.vectors and hit.vector is not None:
+            message.vector.CopyFrom(vector_message(hit.vector, wanted.dtype))

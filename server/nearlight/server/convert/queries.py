@@ -13,7 +13,6 @@ from nearlight.server.convert.values import (
     dtype_of,
     page_size_of,
     point_id_of,
-    refuse_unbuilt,
     vector_of,
 )
 from nearlight.server.errors import InvalidInput, NotBuilt, NotPossible
@@ -94,7 +93,8 @@ def query_wish(request: query_pb2.QueryRequest, dim: int, limits: LimitsConfig) 
         NotBuilt: a field that is not built.
         NotPossible: relevance, which no collection has yet.
     """
-    refuse_unbuilt(request, "autocut")
+    if request.HasField("autocut"):
+        raise NotBuilt("autocut is not built in this server", field="autocut")
     if request.HasField("min_relevance"):
         raise NotPossible(
             "min_relevance needs a calibrated collection; this one is not", field="min_relevance"

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from nearlight.server.cache import CacheUse
 from nearlight.server.call import F32, StageTimes
-from nearlight.server.errors import InvalidInput, NotBuilt, ServerError
+from nearlight.server.errors import InvalidInput, ServerError
 from nearlight.server.status import message_of, number_of, retry_after_ms
 from nearlight.store import PointId
 from nearlight.v1 import input_pb2, point_id_pb2, vector_pb2
@@ -29,18 +29,6 @@ class Sized(Protocol):
     def ByteSize(self) -> int:
         """Bytes on the wire."""
         ...
-
-
-def refuse_unbuilt(message: Message, *fields: str) -> None:
-    """Refuse a request that uses a field this server does not know how to honour.
-
-    Raises:
-        NotBuilt: names the field.
-    """
-    used = {field.name for field, _ in message.ListFields()}
-    for field in fields:
-        if field in used:
-            raise NotBuilt(f"{field} is not built in this server", field=field)
 
 
 class Enumeration(Protocol):
@@ -95,6 +83,8 @@ def vector_of(message: vector_pb2.Vector, field: str, dim: int | None = None) ->
         raise InvalidInput(f"{field}.dim is {message.dim}, but data holds {len(vector)} numbers", field=field)
     if dim is not None and len(vector) != dim:
         raise InvalidInput(f"{field} has dim {len(vector)}; the collection's is {dim}", field=field)
+    if 0 < np.dot(vector, vector) < np.inf:
+        return vector
     if not np.isfinite(vector).all():
         at = int((~np.isfinite(vector)).argmax())
         raise InvalidInput(f"{field}[{at}] is {vector[at]}; every number must be finite", field=field)
@@ -222,4 +212,24 @@ def fitting(parts: Iterable[Sized], max_bytes: int) -> int:
         if room < 0 and n:
             break
         n += 1
+    return n
+
+
+def cut(parts: Any, n_bytes: int, max_bytes: int) -> int | None:
+    """Drop the last parts of a reply that is too large, but never the first one.
+
+    Args:
+        parts: its repeated field.
+        n_bytes: of the reply.
+        max_bytes: see `fitting`.
+
+    Returns:
+        How many are left; None where all are.
+    """
+    if n_bytes + 8 * len(parts) <= max_bytes - 4096:
+        return None
+    n = fitting(parts, max_bytes)
+    if n == len(parts):
+        return None
+    del parts[n:]
     return n

@@ -33,10 +33,12 @@ class Access:
 
     Args:
         tokens: where they are needed.
+        has_certificates: whether callers may show one.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, *, has_certificates: bool) -> None:
         self._tokens = tokens
+        self._has_certificates = has_certificates
 
     def admit(self, method: str, metadata: Mapping[str, Any], context: Context) -> Identity:
         """Who makes this call.
@@ -46,7 +48,7 @@ class Access:
             Forbidden: a token whose scope does not allow the method.
         """
         if not self._tokens.are_needed:
-            return Identity(_name_of(context), Scope.ADMIN)
+            return Identity(_name_of(context, self._has_certificates), Scope.ADMIN)
         given = str(metadata.get("authorization", ""))
         if not given:
             raise Unauthenticated("no token: send the metadata `authorization: Bearer <token>`")
@@ -62,9 +64,9 @@ class Access:
         return Identity(known.name, known.scope)
 
 
-def _name_of(context: Context) -> str:
+def _name_of(context: Context, has_certificates: bool) -> str:
     """A caller without a token: by client certificate, else by host; a port is not an identity."""
-    names = (context.auth_context() or {}).get("x509_common_name")
+    names = (context.auth_context() or {}).get("x509_common_name") if has_certificates else None
     if names:
         name: bytes = next(iter(names))
         return "cn:" + name.decode(errors="replace")

@@ -12,8 +12,7 @@ from nearlight.server.errors import OverCallerLimit
 IN_FLIGHT_RETRY_S = 0.1
 # Above so many callers those that have been quiet are forgotten: hosts come and go.
 MAX_REMEMBERED = 4096
-
-_UNCOUNTED = nullcontext()
+_UNBOUND = nullcontext()
 
 
 class _Allowance:
@@ -100,7 +99,7 @@ class CallerLimits:
         Raises:
             OverCallerLimit: on entering: too many at once, or too fast; carries the delay to wait.
         """
-        return _UNCOUNTED if self._is_unbound else self._counted(caller, n_bytes)
+        return _UNBOUND if self._is_unbound else self._counted(caller, n_bytes)
 
     @contextmanager
     def _counted(self, caller: str, n_bytes: int | None) -> Iterator[None]:

@@ -1,6 +1,5 @@
 """A collection in an engine: its points, and searches of them."""
 
-import json
 from collections.abc import Collection as Ids
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +14,7 @@ from nearlight.store.engines.engine import Parts, Row
 from nearlight.store.engines.expressions import NOTHING, Expression
 from nearlight.store.engines.points import EnginePoints
 from nearlight.store.engines.resolving import resolved
-from nearlight.store.errors import InvalidQuery, NotOnThisEngine
+from nearlight.store.errors import InvalidQuery, NotInMemory, NotOnThisEngine
 from nearlight.store.filters.checks import check_path
 from nearlight.store.filters.conditions import Filter, HasId, IsEmpty, Path
 from nearlight.store.generations.search import NO_PARAMS, SearchParams, plain_how
@@ -53,14 +52,18 @@ class EngineCollection(EnginePoints):
         space_id: str | None = None,
         params: SearchParams = NO_PARAMS,
         modality: str = "vector",
+        memory_only: bool = False,
     ) -> Answer:
         """The nearest points of each query, of those that pass a filter.
 
         Raises:
+            NotInMemory: the engine may not be asked.
             NotOnThisEngine: it is asked how hard to search, and the engine does not compare all points.
         """
         checked_span(limit, offset, score_threshold)
         params.check()
+        if memory_only:
+            raise NotInMemory(f"what is in {self._engine.name} must be asked for there")
         if params != NO_PARAMS and self._engine.index_kind != "flat":
             raise self._refused("how hard to search", "its own settings decide")
         vectors = self._queries(queries, space_id)
@@ -224,7 +227,7 @@ class EngineCollection(EnginePoints):
 
 
 def _hit(row: Row, score: float, with_payload: bool) -> Hit:
-    payload = json.loads(row.payload) if with_payload else None
+    payload = row.payload if with_payload else None
     return Hit(row.id, min(1.0, max(-1.0, score)), payload, row.vector, row.seq)
 
 

@@ -26,7 +26,7 @@ from nearlight.store.ids import id_of, key_of
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.payloads import Change, emptying, removing, setting
 from nearlight.store.point_block import batch_of
-from nearlight.store.points import Changed, CollectionInfo, Point, PointId, Record
+from nearlight.store.points import Changed, CollectionFacts, CollectionInfo, Point, PointId, Record
 from nearlight.store.queries import check_number
 from nearlight.store.selection import Selection
 from nearlight.store.upserts import ANY, Terms, Upserted
@@ -75,6 +75,13 @@ class EnginePoints:
             last_seq=self._clock.now(),
             aliases=self.aliases,
         )
+
+    @property
+    def facts(self) -> CollectionFacts:
+        """What every query asks of `info`."""
+        self._check_here()
+        one = self.definition
+        return CollectionFacts(one.name, one.space_id, one.dim, self._clock.now())
 
     def count(self, filter: Filter | None = None) -> int:
         """Number of points, or of those that pass the filter."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ _CHECKED_HITS = 100
 _MUST_FIND = 0.75
 _CHECK_EFFORT = 4  # times the highest that tuning needed
 MAX_EFFORT = 65_536
+_MAX_EFFORTS = 256
 
 
 class Generation:
@@ -42,6 +44,7 @@ class Generation:
         self.seqs = seqs
         self.tuning = Tuning.from_json(header.tuning)
         self.file_name = file_name
+        self._efforts: dict[tuple[int, float], tuple[int, float]] = {}
         self._index = index
         self._order = np.argsort(seqs).astype(np.int64)  # (N,)
         self._sorted = seqs[self._order]  # (N,)
@@ -60,6 +63,16 @@ class Generation:
     def n_rows(self) -> int:
         """Rows in the index, dead ones too."""
         return len(self.seqs)
+
+    def effort_for(self, wanted: int, recall_target: float) -> tuple[int, float]:
+        """What its tuning says of a recall of the best `wanted`; remembered, for nearly all ask the same."""
+        key = (wanted, recall_target)
+        known = self._efforts.get(key)
+        if known is None:
+            known = self.tuning.effort_for(wanted, recall_target)
+            if len(self._efforts) < _MAX_EFFORTS:
+                self._efforts[key] = known
+        return known
 
     def rows_of(self, seqs: I64) -> I64:
         """The rows of these seqs; -1 where it has none."""
@@ -137,7 +150,13 @@ class SealedView:
         score_rows = faiss.fvec_inner_products_by_idx  # type: ignore[attr-defined]  # its stubs lack it
         x, y, into, labels = (faiss.swig_ptr(array) for array in (queries, self.origin, scores, ids))
         score_rows(into, x, y, labels, dim, n_queries, rows.shape[1])
-        return np.clip(scores, -1, 1, out=scores)
+        return clipped(scores)
+
+
+def clipped(scores: F32) -> F32:
+    """Scores brought into -1 to 1, in place: rounding may lead out of it."""
+    np.minimum(scores, np.float32(1), out=scores)
+    return np.maximum(scores, np.float32(-1), out=scores)
 
 
 def near(
@@ -149,13 +168,24 @@ def near(
     selector: "faiss.IDSelector | None" = None,
 ) -> I64:
     """(Q, k) rows of an index near queries (Q, D); -1 where there are no more."""
-    # Of this search alone: an index that several threads search keeps no setting. FAISS's stubs lack both.
-    if kind == "hnsw":
-        parameters = faiss.SearchParametersHNSW(efSearch=max(effort, k), sel=selector)  # type: ignore[attr-defined]
-    else:
-        parameters = faiss.SearchParametersIVF(nprobe=effort, sel=selector)  # type: ignore[call-arg]
+    # Not of the index: one that several threads search keeps no setting.
+    effort = max(effort, k) if kind == "hnsw" else effort
+    parameters = _plain(kind, effort) if selector is None else _parameters(kind, effort, selector)
     _, rows = index.search(queries, k, params=parameters)
     return np.asarray(rows, np.int64)
+
+
+def _parameters(kind: str, effort: int, selector: "faiss.IDSelector | None") -> "faiss.SearchParameters":
+    """Parameters of a search; FAISS's stubs lack both."""
+    if kind == "hnsw":
+        return faiss.SearchParametersHNSW(efSearch=effort, sel=selector)  # type: ignore[attr-defined,no-any-return]
+    return faiss.SearchParametersIVF(nprobe=effort, sel=selector)  # type: ignore[call-arg]
+
+
+@lru_cache(maxsize=256)
+def _plain(kind: str, effort: int) -> "faiss.SearchParameters":
+    """Those without a selector: searches only read them, so all of one effort share them."""
+    return _parameters(kind, effort, None)
 
 
 def sealed_view(generation: Generation, blocks: Sequence[tuple[I64, F32, I64]]) -> SealedView:

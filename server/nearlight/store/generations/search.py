@@ -133,7 +133,8 @@ class Search:
         # Where a graph brings less than it was asked for, most of the query's neighbourhood is left out, and
         # what it did bring is not the best; lists may hold fewer.
         needed = k if is_graph else min(wanted, k)
-        short = np.flatnonzero((scores > -np.inf).sum(axis=1) < needed)
+        is_whole = scores.shape[1] >= needed and scores.min(initial=0) > -np.inf  # as nearly always
+        short = [] if is_whole else np.flatnonzero((scores > -np.inf).sum(axis=1) < needed).tolist()
         if head.n_alive:
             scores, seqs = self._with_head(head, wanted, scores, seqs)
         found = _best(view, scores, seqs, self.span, wanted, self.with_vectors)
@@ -161,7 +162,7 @@ class Search:
         if fixed:
             return fixed, generation.tuning.recall_of(wanted, fixed)
         target = self.params.recall_target or self.recall_target
-        return generation.tuning.effort_for(wanted, target)
+        return generation.effort_for(wanted, target)
 
     def _proposals(self, sealed: SealedView, k: int, effort: int) -> tuple[F32, I64]:
         """Scores, -inf where there is none, and seqs (Q, k) of candidates of the generation."""
@@ -169,6 +170,8 @@ class Search:
 
         def propose(queries: F32) -> tuple[F32, I64]:
             rows = sealed.generation.candidates(queries, k, effort, allowed)
+            if rows.min(initial=0) >= 0:
+                return sealed.scores(queries, rows), sealed.generation.seqs[rows]
             missing = rows < 0
             rows[missing] = 0
             scores = sealed.scores(queries, rows)
@@ -212,8 +215,8 @@ def _best(view: ReadView, scores: F32, seqs: I64, span: Span, wanted: int, with_
     row = np.arange(len(scores))[:, np.newaxis]
     scores, seqs = scores[row, order], seqs[row, order]
     lowest = np.float32(-np.inf if span.score_threshold is None else span.score_threshold)
-    kept = (scores > -np.inf) & (scores >= lowest)  # (Q, limit)
-    n_kept = kept.sum(axis=1).tolist()  # scores fall, so those kept come first
+    # Scores fall, so those kept come first.
+    n_kept = ((scores > -np.inf) & (scores >= lowest)).sum(axis=1).tolist()
     return [
         Found(
             seqs[query, :n],
