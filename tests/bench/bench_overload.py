@@ -9,12 +9,13 @@ all of them:
 - overload: open loop, calls arrive at random at four times that rate, each with a deadline. goodput counts
   answers that came in time; its ratio is over the peak (the mean of one before and one after). Also how long
   a refusal took to come, from when the call was sent; and client_lag, by how much the client itself, which
-  shares the cores, was behind with sending.
+  shares the cores, was behind with sending. cpu_ratio compares processor time for each answer, at the peak
+  before over the overload: with all cores in use it is the same ratio, and it tells it on a busy machine too.
 - interactive: one caller who pauses between single calls, alone, and beside streams of full batches. The
   ratio is p95 beside them over (p95 alone + the time of one bulk batch, which it may have to wait for).
 
-The client shares the cores: `PlainChannel` sends single calls for little, of the peak and of the overload alike, and
-client_cores_used says how little. The server's cache of vectors is off.
+The client shares the cores: `PlainChannel` sends single calls for little, of the peak and of the overload
+alike, and client_cores_used says how little. The server's cache of vectors is off.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from nearlight.v1 import embedding_pb2
 from tests.bench.plain_http2 import PlainChannel
 from tests.bench.record import MEDIAN, Line, Promise, Table, rounds_and_median, surroundings, tell
 from tests.bench.samples import photographs
-from tests.bench.server_process import Clock, ServerProcess, running_server
+from tests.bench.server_process import Clock, ServerProcess, Side, running_server
 
 SERVICE = "/nearlight.v1.EmbeddingService"
 REFUSED: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
@@ -212,6 +213,7 @@ async def overload_line(load: Load, pid: int, deadline_s: float) -> Line:
         "goodput_cores_used": side.cpu_s / side.wall_s,
         "goodput_client_cores_used": own_side.cpu_s / own_side.wall_s,
         "goodput_ratio": goodput / peak,
+        "cpu_ratio": _cpu_s(peak_side, before) / _cpu_s(side, goodput),
         "refused": len(answers.refused_ms),
         "refused_p50_ms": p(0.5, answers.refused_ms),
         "refused_p95_ms": p(0.95, answers.refused_ms),
@@ -220,6 +222,11 @@ async def overload_line(load: Load, pid: int, deadline_s: float) -> Line:
         "answered_p95_ms": p(0.95, answers.ok_ms),
         "client_lag_p95_ms": p(0.95, answers.lag_ms),
     }
+
+
+def _cpu_s(side: Side, per_s: float) -> float:
+    """Processor seconds of an answer, those of refusals included, of server and client."""
+    return side.cpu_s / side.wall_s / per_s
 
 
 async def bulk_line(load: Load, batch: int) -> Line:

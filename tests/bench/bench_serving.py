@@ -218,9 +218,7 @@ def main() -> None:
     promises = []
     with running_server(bundle.path, arguments.set) as server:
         about |= local.describe() | {"min_cosine": round(check_same(server.address, images[:32], local), 7)}
-        bench = Bench(
-            server, local, arguments.seconds, arguments.in_flight, CLIENTS[arguments.client]
-        )
+        bench = Bench(server, local, arguments.seconds, arguments.in_flight, CLIENTS[arguments.client])
         for what in arguments.what.split(","):
             if what == "single":
                 table = bench.single(images, arguments.rounds)

@@ -153,7 +153,9 @@ class Admission:
         if n == 1:  # most calls, and asked of each: no more than a look at every other
             first = sum([1 for other in self._calls if other.left and other is not call])
         else:
-            first = sum([min(other.left, size, n) for other, size in self._calls.items() if other is not call])
+            first = sum(
+                [min(other.left, size, n) for other, size in self._calls.items() if other is not call]
+            )
         passed_s = min(time.monotonic() - self._last_answer, running * pace_s)
         return (max(running, first) + n) * pace_s - passed_s
 

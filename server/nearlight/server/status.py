@@ -1,7 +1,5 @@
 """The one table between errors and gRPC status. Only this file and the interceptor speak gRPC status."""
 
-from functools import cache
-
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
@@ -49,13 +47,12 @@ _CODES: dict[type[BaseException], grpc.StatusCode] = {
 
 def code_of(error: BaseException) -> grpc.StatusCode:
     """The status of an error; INTERNAL for whatever is not in the table."""
-    return _code_of_kind(type(error))
-
-
-@cache
-def _code_of_kind(kind: type[BaseException]) -> grpc.StatusCode:
-    known = (_CODES[base] for base in kind.__mro__ if base in _CODES)
-    return next(known, grpc.StatusCode.INTERNAL)
+    kind = type(error)
+    code = _CODES.get(kind)
+    if code is None:
+        known = (_CODES[base] for base in kind.__mro__ if base in _CODES)
+        code = next(known, grpc.StatusCode.INTERNAL)
+    return code
 
 
 def number_of(error: BaseException) -> int:

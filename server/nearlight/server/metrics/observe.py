@@ -48,7 +48,7 @@ def request(method: str, n_bytes: int) -> None:
 
 def rejected(error: BaseException) -> None:
     """A call, or a batch of a stream, is answered with an error instead of a result."""
-    _of_rejections(type(error)).inc()
+    _of_rejections(type(error).__name__).inc()
 
 
 def inputs_answered(outcomes: Sequence[Outcome]) -> None:
@@ -137,8 +137,8 @@ def _of_calls(method: str, status: str) -> tuple[Counter, Histogram]:
 
 
 @lru_cache(maxsize=256)
-def _of_rejections(kind: type[BaseException]) -> Counter:
-    return figures.REJECTIONS.labels(_words(kind.__name__))
+def _of_rejections(kind: str) -> Counter:
+    return figures.REJECTIONS.labels(_words(kind))
 
 
 @lru_cache(maxsize=256)
