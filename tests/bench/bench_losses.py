@@ -8,8 +8,8 @@ over open_clip's ClipLoss, which is given unit vectors that are normalised insid
 clip_loss does. 0 leaves a loss out. Each side runs in a process of its own: the peak is the highest
 resident memory (on CUDA the highest allocated) above what was there before the loss, inputs included;
 inputs and their gradients are not the same on both sides. Where a side does not fit into memory it is
-reported as refused. Times are the best of the rounds. The largest difference of gradients is divided by
-the largest gradient.
+reported as refused. Times are the best of the rounds. Differences of gradients are the largest ones, divided
+by the largest gradient: of both sides from the tiled loss in float64, and of one from the other.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def loss_of(name: str, side: str, logit_scale: Tensor) -> Callable[[Tensor, Tens
     """Returns the loss of one side."""
     if name == "nt_xent":
         return lambda a, b: nt_xent(a, b, TEMPERATURE)
-    if side == "tiled":
+    if side != "dense":
         return lambda a, b: clip_loss(a, b, logit_scale)
     return lambda a, b: open_clip_loss(a, b, logit_scale)
 
@@ -86,9 +86,10 @@ def measure(name: str, side: str, n: int, rounds: int, device: str, gradients: P
     generator = torch.Generator().manual_seed(0)
     base = torch.randn(n, DIM[name], generator=generator)
     other = base + torch.randn(n, DIM[name], generator=generator)
-    a, b = (x.to(device).requires_grad_() for x in (base, other))
+    dtype = torch.float64 if side == "exact" else torch.float32
+    a, b = (x.to(device, dtype).requires_grad_() for x in (base, other))
     del base, other
-    logit_scale = torch.tensor(SCALE, device=device, requires_grad=True)
+    logit_scale = torch.tensor(SCALE, device=device, dtype=dtype, requires_grad=True)
     loss = loss_of(name, side, logit_scale)
     small = loss(a[:64], b[:64])  # loads what is loaded once
     small.backward()  # type: ignore[no-untyped-call]
@@ -96,7 +97,7 @@ def measure(name: str, side: str, n: int, rounds: int, device: str, gradients: P
     for _ in range(rounds):
         a.grad = b.grad = logit_scale.grad = None
         start = time.perf_counter()
-        with tiling(0 if side == "tiled" else DENSE):
+        with tiling(DENSE if side == "dense" else 0):
             value = loss(a, b)
         value.backward()  # type: ignore[no-untyped-call]
         if device == "cuda":
@@ -132,7 +133,7 @@ def largest_difference(one: Path, other: Path) -> float:
 def compare(name: str, n: int, options: argparse.Namespace) -> dict[str, Any]:
     """Returns both sides of a loss and their ratios."""
     with tempfile.TemporaryDirectory() as folder:
-        sides, files = {}, {side: Path(folder, f"{side}.pt") for side in ("dense", "tiled")}
+        sides, files = {}, {side: Path(folder, f"{side}.pt") for side in ("dense", "tiled", "exact")}
         for side, file in files.items():
             words = [f"--measure={name}", f"--side={side}", f"--n={n}", f"--gradients={file}"]
             words += [
@@ -147,6 +148,9 @@ def compare(name: str, n: int, options: argparse.Namespace) -> dict[str, Any]:
             row["memory_ratio"] = dense["peak_bytes"] / tiled["peak_bytes"]
             row["time_ratio"] = dense["seconds"] / tiled["seconds"]
             row["gradient_difference"] = largest_difference(files["tiled"], files["dense"])
+        for side in ("dense", "tiled"):
+            if sides[side] is not None and sides["exact"] is not None:
+                row[f"{side}_from_float64"] = largest_difference(files[side], files["exact"])
     return row
 
 
@@ -163,6 +167,9 @@ def show(row: dict[str, Any]) -> None:
     if "memory_ratio" in row:
         print(f"  dense over tiled: memory {row['memory_ratio']:.1f}, time {row['time_ratio']:.2f}")
         print(f"  largest difference of gradients {row['gradient_difference']:.1e}")
+    for side in ("dense", "tiled"):
+        if f"{side}_from_float64" in row:
+            print(f"  gradients of {side} from float64 {row[f'{side}_from_float64']:.1e}")
 
 
 def main() -> None:
