@@ -3,8 +3,8 @@
 After a LayerNorm a few channels of trained transformers are many times as large as the others; one scale for
 the whole tensor then leaves few of 256 steps to the rest. The norm's own scale and shift can make such a
 channel smaller; the rows of the next matrix make up for it (Xiao et al. 2022, "SmoothQuant", alpha = 1/2).
-Where the next layer can hold a bias, the shift also moves each channel's middle to zero, and the bias takes it
-back (Wei et al. 2023, "Outlier Suppression+"): what all inputs have in common then costs no steps.
+Where the next layer can hold a bias, the shift also moves each channel's middle to zero, and the bias takes
+it back (Wei et al. 2023, "Outlier Suppression+"): what all inputs have in common then costs no steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -88,7 +88,7 @@ def _changed_taker(
 
 
 def _reached(graph: onnx.GraphProto, norm: NodeProto, by_node: Mapping[str, Product]) -> list[Product]:
-    """The products that a norm's result goes into, perhaps some of its rows; none if it goes anywhere else."""
+    """The products that a norm's result (or rows of it) goes into; none if it goes anywhere else."""
     found: list[Product] = []
     waiting = [norm.output[0]]
     outputs = {value.name for value in graph.output}

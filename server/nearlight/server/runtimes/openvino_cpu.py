@@ -105,8 +105,8 @@ def _cannot(precision: Precision, able: list[Precision]) -> str:
 def _rest(model: Any, precision: Precision, able: list[Precision]) -> str:
     """The arithmetic of all that int8 leaves, and of whole graphs in other precisions.
 
-    Between the 8-bit products texts stay in float32: their vectors lie so near to each other that bf16 changes
-    about as many of their neighbours as the 8 bits do. That costs texts of ViT-B/32 a twentieth of the speed;
+    Between the 8-bit products texts stay in float32: their vectors lie so near to each other that bf16 there
+    changes neighbours that the 8 bits leave. That costs texts of ViT-B/32 a twentieth of the processor time;
     images would lose a fifth for nothing.
     """
     takes_tokens = model.input(0).get_element_type().to_string() == "i64"
