@@ -49,7 +49,7 @@ EPOCHS = {
     "instdisc": 20,
     "moco-v1": 40,
     "moco-v2": 12,
-    "moco-v3": 16,
+    "moco-v3": 36,
     "byol": 30,
     "simsiam": 15,
     "cmc": 12,
