@@ -139,6 +139,7 @@ def test_an_image_encoder_says_so_when_asked_for_text(stubs: Any, images: list[b
 @pytest.mark.parametrize(
     ("fields", "code", "words"),
     [
+        ({"normalize": False}, grpc.StatusCode.UNIMPLEMENTED, "normalize"),
         (
             {"dim": 8},
             grpc.StatusCode.UNIMPLEMENTED,

@@ -26,7 +26,7 @@ from nearlight.v1 import input_pb2 as nearlight_dot_v1_dot_input__pb2
 from nearlight.v1 import vector_pb2 as nearlight_dot_v1_dot_vector__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnearlight/v1/embedding.proto\x12\x0cnearlight.v1\x1a\x18nearlight/v1/input.proto\x1a\x19nearlight/v1/vector.proto\"\xb0\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x06inputs\x18\x02 \x03(\x0b\x32\x13.nearlight.v1.Input\x12\"\n\x05\x64type\x18\x03 \x01(\x0e\x32\x13.nearlight.v1.DType\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.nearlight.v1.Priority\x12)\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x1a.nearlight.v1.CacheOptions\x12\x0b\n\x03\x64im\x18\x07 \x01(\r\x12\x15\n\x08truncate\x18\x08 \x01(\x08H\x00\x88\x01\x01\x12\x31\n\rimage_profile\x18\t \x01(\x0e\x32\x1a.nearlight.v1.ImageProfileB\x0b\n\t_truncateJ\x04\x08\x04\x10\x05R\tnormalize\"\xd4\x01\n\rEmbedResponse\x12*\n\x07vectors\x18\x01 \x01(\x0b\x32\x19.nearlight.v1.VectorBlock\x12\'\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x17.nearlight.v1.ItemError\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08space_id\x18\x04 \x01(\t\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.nearlight.v1.Timings\x12\x12\n\ncache_hits\x18\x06 \x01(\r\x12\x11\n\ttruncated\x18\x07 \x03(\r\"Q\n\x12\x45mbedStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1a.nearlight.v1.EmbedRequest\"\x8c\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x06result\x18\x02 \x01(\x0b\x32\x1b.nearlight.v1.EmbedResponseH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.nearlight.v1.BatchErrorH\x00\x42\t\n\x07outcome\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x03(\t\"@\n\x06Labels\x12#\n\x06labels\x18\x01 \x03(\x0b\x32\x13.nearlight.v1.Label\x12\x11\n\ttemplates\x18\x02 \x03(\t\"\xbd\x02\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12&\n\x06labels\x18\x03 \x01(\x0b\x32\x14.nearlight.v1.LabelsH\x00\x12\x13\n\tlabel_set\x18\x04 \x01(\tH\x00\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\x18\n\x0bmulti_label\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0fmin_probability\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12(\n\x08priority\x18\x08 \x01(\x0e\x32\x16.nearlight.v1.Priority\x12)\n\x05\x63\x61\x63he\x18\t \x01(\x0b\x32\x1a.nearlight.v1.CacheOptionsB\x0e\n\x0clabel_sourceB\x0e\n\x0c_multi_labelB\x12\n\x10_min_probability\"O\n\x0bScoredLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05index\x18\x04 \x01(\r\"K\n\x0bImageLabels\x12)\n\x06labels\x18\x01 \x03(\x0b\x32\x19.nearlight.v1.ScoredLabel\x12\x11\n\tabstained\x18\x02 \x01(\x08\"\xdb\x01\n\x10\x43lassifyResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.nearlight.v1.ImageLabels\x12\'\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x17.nearlight.v1.ItemError\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08space_id\x18\x04 \x01(\t\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.nearlight.v1.Timings\x12\x15\n\rlabels_cached\x18\x06 \x01(\x08\x12\x12\n\ncalibrated\x18\x07 \x01(\x08\"\x80\x01\n\x0b\x43\x61libration\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02\x12\x12\n\nece_before\x18\x03 \x01(\x02\x12\x11\n\tece_after\x18\x04 \x01(\x02\x12\x0e\n\x06images\x18\x05 \x01(\x04\x12\x17\n\x0fheld_out_images\x18\x06 \x01(\x04\"\xc1\x01\n\x08LabelSet\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06labels\x18\x02 \x01(\x0b\x32\x14.nearlight.v1.Labels\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0fmin_probability\x18\x04 \x01(\x02\x12.\n\x0b\x63\x61libration\x18\x05 \x01(\x0b\x32\x19.nearlight.v1.Calibration\x12\x10\n\x08space_id\x18\x06 \x01(\t\x12\x17\n\x0fupdated_unix_ms\x18\x07 \x01(\x03\"W\n\x12PutLabelSetRequest\x12)\n\tlabel_set\x18\x01 \x01(\x0b\x32\x16.nearlight.v1.LabelSet\x12\x16\n\x0eonly_if_absent\x18\x02 \x01(\x08\"\"\n\x12GetLabelSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListLabelSetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x15ListLabelSetsResponse\x12*\n\nlabel_sets\x18\x01 \x03(\x0b\x32\x16.nearlight.v1.LabelSet\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteLabelSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteLabelSetResponse2\xc0\x04\n\x10\x45mbeddingService\x12@\n\x05\x45mbed\x12\x1a.nearlight.v1.EmbedRequest\x1a\x1b.nearlight.v1.EmbedResponse\x12V\n\x0b\x45mbedStream\x12 .nearlight.v1.EmbedStreamRequest\x1a!.nearlight.v1.EmbedStreamResponse(\x01\x30\x01\x12I\n\x08\x43lassify\x12\x1d.nearlight.v1.ClassifyRequest\x1a\x1e.nearlight.v1.ClassifyResponse\x12G\n\x0bPutLabelSet\x12 .nearlight.v1.PutLabelSetRequest\x1a\x16.nearlight.v1.LabelSet\x12G\n\x0bGetLabelSet\x12 .nearlight.v1.GetLabelSetRequest\x1a\x16.nearlight.v1.LabelSet\x12X\n\rListLabelSets\x12\".nearlight.v1.ListLabelSetsRequest\x1a#.nearlight.v1.ListLabelSetsResponse\x12[\n\x0e\x44\x65leteLabelSet\x12#.nearlight.v1.DeleteLabelSetRequest\x1a$.nearlight.v1.DeleteLabelSetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnearlight/v1/embedding.proto\x12\x0cnearlight.v1\x1a\x18nearlight/v1/input.proto\x1a\x19nearlight/v1/vector.proto\"\xc5\x02\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12#\n\x06inputs\x18\x02 \x03(\x0b\x32\x13.nearlight.v1.Input\x12\"\n\x05\x64type\x18\x03 \x01(\x0e\x32\x13.nearlight.v1.DType\x12\x16\n\tnormalize\x18\x04 \x01(\x08H\x00\x88\x01\x01\x12(\n\x08priority\x18\x05 \x01(\x0e\x32\x16.nearlight.v1.Priority\x12)\n\x05\x63\x61\x63he\x18\x06 \x01(\x0b\x32\x1a.nearlight.v1.CacheOptions\x12\x0b\n\x03\x64im\x18\x07 \x01(\r\x12\x15\n\x08truncate\x18\x08 \x01(\x08H\x01\x88\x01\x01\x12\x31\n\rimage_profile\x18\t \x01(\x0e\x32\x1a.nearlight.v1.ImageProfileB\x0c\n\n_normalizeB\x0b\n\t_truncate\"\xd4\x01\n\rEmbedResponse\x12*\n\x07vectors\x18\x01 \x01(\x0b\x32\x19.nearlight.v1.VectorBlock\x12\'\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x17.nearlight.v1.ItemError\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08space_id\x18\x04 \x01(\t\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.nearlight.v1.Timings\x12\x12\n\ncache_hits\x18\x06 \x01(\r\x12\x11\n\ttruncated\x18\x07 \x03(\r\"Q\n\x12\x45mbedStreamRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12)\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1a.nearlight.v1.EmbedRequest\"\x8c\x01\n\x13\x45mbedStreamResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\x06result\x18\x02 \x01(\x0b\x32\x1b.nearlight.v1.EmbedResponseH\x00\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x18.nearlight.v1.BatchErrorH\x00\x42\t\n\x07outcome\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05words\x18\x02 \x03(\t\"@\n\x06Labels\x12#\n\x06labels\x18\x01 \x03(\x0b\x32\x13.nearlight.v1.Label\x12\x11\n\ttemplates\x18\x02 \x03(\t\"\xbd\x02\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x03(\x0c\x12&\n\x06labels\x18\x03 \x01(\x0b\x32\x14.nearlight.v1.LabelsH\x00\x12\x13\n\tlabel_set\x18\x04 \x01(\tH\x00\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\x18\n\x0bmulti_label\x18\x06 \x01(\x08H\x01\x88\x01\x01\x12\x1c\n\x0fmin_probability\x18\x07 \x01(\x02H\x02\x88\x01\x01\x12(\n\x08priority\x18\x08 \x01(\x0e\x32\x16.nearlight.v1.Priority\x12)\n\x05\x63\x61\x63he\x18\t \x01(\x0b\x32\x1a.nearlight.v1.CacheOptionsB\x0e\n\x0clabel_sourceB\x0e\n\x0c_multi_labelB\x12\n\x10_min_probability\"O\n\x0bScoredLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\r\n\x05score\x18\x03 \x01(\x02\x12\r\n\x05index\x18\x04 \x01(\r\"K\n\x0bImageLabels\x12)\n\x06labels\x18\x01 \x03(\x0b\x32\x19.nearlight.v1.ScoredLabel\x12\x11\n\tabstained\x18\x02 \x01(\x08\"\xdb\x01\n\x10\x43lassifyResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.nearlight.v1.ImageLabels\x12\'\n\x06\x65rrors\x18\x02 \x03(\x0b\x32\x17.nearlight.v1.ItemError\x12\r\n\x05model\x18\x03 \x01(\t\x12\x10\n\x08space_id\x18\x04 \x01(\t\x12&\n\x07timings\x18\x05 \x01(\x0b\x32\x15.nearlight.v1.Timings\x12\x15\n\rlabels_cached\x18\x06 \x01(\x08\x12\x12\n\ncalibrated\x18\x07 \x01(\x08\"\x80\x01\n\x0b\x43\x61libration\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\x0c\n\x04\x62ias\x18\x02 \x01(\x02\x12\x12\n\nece_before\x18\x03 \x01(\x02\x12\x11\n\tece_after\x18\x04 \x01(\x02\x12\x0e\n\x06images\x18\x05 \x01(\x04\x12\x17\n\x0fheld_out_images\x18\x06 \x01(\x04\"\xc1\x01\n\x08LabelSet\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06labels\x18\x02 \x01(\x0b\x32\x14.nearlight.v1.Labels\x12\r\n\x05model\x18\x03 \x01(\t\x12\x17\n\x0fmin_probability\x18\x04 \x01(\x02\x12.\n\x0b\x63\x61libration\x18\x05 \x01(\x0b\x32\x19.nearlight.v1.Calibration\x12\x10\n\x08space_id\x18\x06 \x01(\t\x12\x17\n\x0fupdated_unix_ms\x18\x07 \x01(\x03\"W\n\x12PutLabelSetRequest\x12)\n\tlabel_set\x18\x01 \x01(\x0b\x32\x16.nearlight.v1.LabelSet\x12\x16\n\x0eonly_if_absent\x18\x02 \x01(\x08\"\"\n\x12GetLabelSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"=\n\x14ListLabelSetsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x15ListLabelSetsResponse\x12*\n\nlabel_sets\x18\x01 \x03(\x0b\x32\x16.nearlight.v1.LabelSet\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x15\x44\x65leteLabelSetRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteLabelSetResponse2\xc0\x04\n\x10\x45mbeddingService\x12@\n\x05\x45mbed\x12\x1a.nearlight.v1.EmbedRequest\x1a\x1b.nearlight.v1.EmbedResponse\x12V\n\x0b\x45mbedStream\x12 .nearlight.v1.EmbedStreamRequest\x1a!.nearlight.v1.EmbedStreamResponse(\x01\x30\x01\x12I\n\x08\x43lassify\x12\x1d.nearlight.v1.ClassifyRequest\x1a\x1e.nearlight.v1.ClassifyResponse\x12G\n\x0bPutLabelSet\x12 .nearlight.v1.PutLabelSetRequest\x1a\x16.nearlight.v1.LabelSet\x12G\n\x0bGetLabelSet\x12 .nearlight.v1.GetLabelSetRequest\x1a\x16.nearlight.v1.LabelSet\x12X\n\rListLabelSets\x12\".nearlight.v1.ListLabelSetsRequest\x1a#.nearlight.v1.ListLabelSetsResponse\x12[\n\x0e\x44\x65leteLabelSet\x12#.nearlight.v1.DeleteLabelSetRequest\x1a$.nearlight.v1.DeleteLabelSetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,41 +34,41 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nearlight.v1.embedding_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDREQUEST']._serialized_start=100
-  _globals['_EMBEDREQUEST']._serialized_end=404
-  _globals['_EMBEDRESPONSE']._serialized_start=407
-  _globals['_EMBEDRESPONSE']._serialized_end=619
-  _globals['_EMBEDSTREAMREQUEST']._serialized_start=621
-  _globals['_EMBEDSTREAMREQUEST']._serialized_end=702
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=705
-  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=845
-  _globals['_LABEL']._serialized_start=847
-  _globals['_LABEL']._serialized_end=883
-  _globals['_LABELS']._serialized_start=885
-  _globals['_LABELS']._serialized_end=949
-  _globals['_CLASSIFYREQUEST']._serialized_start=952
-  _globals['_CLASSIFYREQUEST']._serialized_end=1269
-  _globals['_SCOREDLABEL']._serialized_start=1271
-  _globals['_SCOREDLABEL']._serialized_end=1350
-  _globals['_IMAGELABELS']._serialized_start=1352
-  _globals['_IMAGELABELS']._serialized_end=1427
-  _globals['_CLASSIFYRESPONSE']._serialized_start=1430
-  _globals['_CLASSIFYRESPONSE']._serialized_end=1649
-  _globals['_CALIBRATION']._serialized_start=1652
-  _globals['_CALIBRATION']._serialized_end=1780
-  _globals['_LABELSET']._serialized_start=1783
-  _globals['_LABELSET']._serialized_end=1976
-  _globals['_PUTLABELSETREQUEST']._serialized_start=1978
-  _globals['_PUTLABELSETREQUEST']._serialized_end=2065
-  _globals['_GETLABELSETREQUEST']._serialized_start=2067
-  _globals['_GETLABELSETREQUEST']._serialized_end=2101
-  _globals['_LISTLABELSETSREQUEST']._serialized_start=2103
-  _globals['_LISTLABELSETSREQUEST']._serialized_end=2164
-  _globals['_LISTLABELSETSRESPONSE']._serialized_start=2166
-  _globals['_LISTLABELSETSRESPONSE']._serialized_end=2258
-  _globals['_DELETELABELSETREQUEST']._serialized_start=2260
-  _globals['_DELETELABELSETREQUEST']._serialized_end=2297
-  _globals['_DELETELABELSETRESPONSE']._serialized_start=2299
-  _globals['_DELETELABELSETRESPONSE']._serialized_end=2323
-  _globals['_EMBEDDINGSERVICE']._serialized_start=2326
-  _globals['_EMBEDDINGSERVICE']._serialized_end=2902
+  _globals['_EMBEDREQUEST']._serialized_end=425
+  _globals['_EMBEDRESPONSE']._serialized_start=428
+  _globals['_EMBEDRESPONSE']._serialized_end=640
+  _globals['_EMBEDSTREAMREQUEST']._serialized_start=642
+  _globals['_EMBEDSTREAMREQUEST']._serialized_end=723
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_start=726
+  _globals['_EMBEDSTREAMRESPONSE']._serialized_end=866
+  _globals['_LABEL']._serialized_start=868
+  _globals['_LABEL']._serialized_end=904
+  _globals['_LABELS']._serialized_start=906
+  _globals['_LABELS']._serialized_end=970
+  _globals['_CLASSIFYREQUEST']._serialized_start=973
+  _globals['_CLASSIFYREQUEST']._serialized_end=1290
+  _globals['_SCOREDLABEL']._serialized_start=1292
+  _globals['_SCOREDLABEL']._serialized_end=1371
+  _globals['_IMAGELABELS']._serialized_start=1373
+  _globals['_IMAGELABELS']._serialized_end=1448
+  _globals['_CLASSIFYRESPONSE']._serialized_start=1451
+  _globals['_CLASSIFYRESPONSE']._serialized_end=1670
+  _globals['_CALIBRATION']._serialized_start=1673
+  _globals['_CALIBRATION']._serialized_end=1801
+  _globals['_LABELSET']._serialized_start=1804
+  _globals['_LABELSET']._serialized_end=1997
+  _globals['_PUTLABELSETREQUEST']._serialized_start=1999
+  _globals['_PUTLABELSETREQUEST']._serialized_end=2086
+  _globals['_GETLABELSETREQUEST']._serialized_start=2088
+  _globals['_GETLABELSETREQUEST']._serialized_end=2122
+  _globals['_LISTLABELSETSREQUEST']._serialized_start=2124
+  _globals['_LISTLABELSETSREQUEST']._serialized_end=2185
+  _globals['_LISTLABELSETSRESPONSE']._serialized_start=2187
+  _globals['_LISTLABELSETSRESPONSE']._serialized_end=2279
+  _globals['_DELETELABELSETREQUEST']._serialized_start=2281
+  _globals['_DELETELABELSETREQUEST']._serialized_end=2318
+  _globals['_DELETELABELSETRESPONSE']._serialized_start=2320
+  _globals['_DELETELABELSETRESPONSE']._serialized_end=2344
+  _globals['_EMBEDDINGSERVICE']._serialized_start=2347
+  _globals['_EMBEDDINGSERVICE']._serialized_end=2923
 # @@protoc_insertion_point(module_scope)

@@ -8,10 +8,11 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "inputs", "dtype", "priority", "cache", "dim", "truncate", "image_profile")
+    __slots__ = ("model", "inputs", "dtype", "normalize", "priority", "cache", "dim", "truncate", "image_profile")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZE_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
     DIM_FIELD_NUMBER: _ClassVar[int]
@@ -20,12 +21,13 @@ class EmbedRequest(_message.Message):
     model: str
     inputs: _containers.RepeatedCompositeFieldContainer[_input_pb2.Input]
     dtype: _vector_pb2.DType
+    normalize: bool
     priority: _input_pb2.Priority
     cache: _input_pb2.CacheOptions
     dim: int
     truncate: bool
     image_profile: _input_pb2.ImageProfile
-    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_input_pb2.Input, _Mapping]]] = ..., dtype: _Optional[_Union[_vector_pb2.DType, str]] = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., dim: _Optional[int] = ..., truncate: bool = ..., image_profile: _Optional[_Union[_input_pb2.ImageProfile, str]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_input_pb2.Input, _Mapping]]] = ..., dtype: _Optional[_Union[_vector_pb2.DType, str]] = ..., normalize: bool = ..., priority: _Optional[_Union[_input_pb2.Priority, str]] = ..., cache: _Optional[_Union[_input_pb2.CacheOptions, _Mapping]] = ..., dim: _Optional[int] = ..., truncate: bool = ..., image_profile: _Optional[_Union[_input_pb2.ImageProfile, str]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("vectors", "errors", "model", "space_id", "timings", "cache_hits", "truncated")

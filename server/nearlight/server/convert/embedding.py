@@ -41,9 +41,12 @@ def embed_inputs(request: embedding_pb2.EmbedRequest, limits: LimitsConfig) -> l
 
     Raises:
         InvalidInput: too many or none, or an unknown dtype or profile.
+        NotBuilt: normalize=false.
     """
     check_count(len(request.inputs), limits.max_batch_inputs, "inputs")
     dtype_of(request.dtype, "dtype")
+    if request.HasField("normalize") and not request.normalize:
+        raise NotBuilt("normalize is false; the graph of every bundle gives unit vectors", field="normalize")
     profile = image_profile(request.image_profile)
     return [input_of(item, f"inputs[{i}]", profile) for i, item in enumerate(request.inputs)]
 
