@@ -119,7 +119,13 @@ def test_knn_rises_above_the_untrained_encoder(
     before, start = top1(), time.process_time()
     assert trainer.train(), "interrupted"
     minutes, after = (time.process_time() - start) / 60, top1()
-    line = {"method": method, "untrained": before, "trained": after, "cpu_minutes": round(minutes, 1)}
+    line = {
+        "method": method,
+        "epochs": EPOCHS[method],
+        "untrained": before,
+        "trained": after,
+        "cpu_minutes": round(minutes, 1),
+    }
     record_property("proof", line)
     if "NEARLIGHT_PROOF" in os.environ:
         with open(os.environ["NEARLIGHT_PROOF"], "a", encoding="utf-8") as file:

@@ -123,7 +123,7 @@ def _reproduce_one(
         "knn_top1": knn(features, train, test)["knn_top1"],
         "linear_top1": linear_probe(features, train, test)["linear_top1"],
         "minutes": round((time.monotonic() - begun) / 60, 1),
-        "measuring_minutes": round((time.monotonic() - measured) / 60, 2),
+        "measuring_minutes": round((time.monotonic() - measured) / 60, 4),
     }
     save_text(done, json.dumps(row, indent=2) + "\n")
     return row
