@@ -23,7 +23,7 @@ Run = Callable[[npt.NDArray[Any]], Vectors]
 
 
 def bytes_of(model: ModelProto) -> int:
-    """Bytes of a model's weights; unlike `ByteSize` not bound to what protobuf can count, nor copying them."""
+    """Bytes of a model's weights; unlike `ByteSize` not bound by what protobuf can count, and no copy."""
     return sum(
         math.prod(weight.dims) * onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).itemsize
         for weight in model.graph.initializer
