@@ -513,3 +513,26 @@ async def test_no_memory_for_a_batch_fails_its_inputs(
         patch.setattr("nearlight.server.batch.np.stack", full)
         assert all(isinstance(o, ModelFailure) for o in await submit(batcher, [1, 2, 3]).joined())
     check(list(await submit(batcher, [4]).joined()), [4])
+
+
+async def test_rows_put_together_wake_an_idle_engine(
+    encoder: Projection, calm_supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though another is still being prepared, and will not come."""
+    monkeypatch.setattr("nearlight.server.supervisor.REST_SECONDS", 60)  # or else it wakes by itself
+    costs = Fixed(lambda rows: 0.02)
+    batcher = Batcher(
+        "test", encoder, max_batch=8, supervisor=calm_supervisor, costs=costs, shares_cores=True
+    )
+    try:
+        call, works = coming(batcher, [1, 2, 3])
+        await asyncio.sleep(0.05)  # the engine rests
+        batcher.put(works[:2])
+        async with asyncio.timeout(10):
+            while not encoder.batches:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert encoder.batches == [[1, 2]]
+        batcher.put(works[2:])
+        await call.joined()
+    finally:
+        batcher.close()

@@ -321,7 +321,8 @@ async def test_a_thread_that_dies_fails_the_whole_turn_and_nothing_else(
     call, works = kitchen.works("a", "kills", "b", "c", "behind")
     pool.submit(works)
     kitchen.gate.set()
-    outcomes = await call.joined()
+    async with asyncio.timeout(30):
+        outcomes = await call.joined()
     assert [type(outcome) for outcome in outcomes] == [*[ModelFailure] * 4, NotReady]
     assert isinstance((await first.joined())[0], Embedded)
     while not falls.up:  # noqa: ASYNC110  the supervisor knows no asyncio
