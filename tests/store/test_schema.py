@@ -42,7 +42,7 @@ def test_a_newer_store_is_refused(folder: Path) -> None:
     connection = sqlite3.connect(folder / DATABASE_FILE)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(StoreTooNew, match="schema version 2; this Nearlight reads up to 1"):
+    with pytest.raises(StoreTooNew, match="schema version 3; this Nearlight reads up to 2"):
         Store.open(folder)
 
 

@@ -10,6 +10,7 @@ import time
 from functools import lru_cache
 
 from nearlight.store import rows
+from nearlight.store.checksums import row_checksums
 from nearlight.store.points import F32, I64
 from nearlight.store.rows import Place, Written
 from nearlight.store.validation import Batch
@@ -46,7 +47,8 @@ def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
 
 def _insert_points(connection: sqlite3.Connection, place: Place, batch: Batch, seqs: range) -> None:
     now = time.time_ns() // 1_000_000
-    columns = (seqs, batch.keys, batch.payloads, batch.checksums, batch.perceptual_hashes)
+    checksums = row_checksums(batch.contents, seqs, place.collection_id)
+    columns = (seqs, batch.keys, batch.payloads, checksums, batch.perceptual_hashes)
     for at in range(0, len(seqs), _ROWS):
         some = [column[at : at + _ROWS] for column in columns]
         flat = [value for row in zip(*some, strict=True) for value in row]
