@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from nearlight.store import Store, StoreCorrupt, StoreError, migrating
-from nearlight.store.schema import DATABASE_FILE, SCHEMA_VERSION
+from nearlight.store.migrating import SCHEMA_VERSION
+from nearlight.store.schema import DATABASE_FILE
 
 
 class Killed(StoreError):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from nearlight.store import Point, Store, StoreCorrupt, StoreTooNew
-from nearlight.store.schema import DATABASE_FILE, SCHEMA_VERSION
+from nearlight.store.migrating import SCHEMA_VERSION
+from nearlight.store.schema import DATABASE_FILE
 
 
 @pytest.fixture
