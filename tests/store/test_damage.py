@@ -212,7 +212,11 @@ def n_refused_alone(whole: Path, folder: Path, damaged: bytes) -> int:
     folder.mkdir()
     (folder / DATABASE_FILE).write_bytes(damaged)
     n_refused = 0
-    with Store.open(folder, n_threads=1) as store:
+    try:
+        store = Store.open(folder, n_threads=1)
+    except StoreCorrupt:
+        return N
+    with store:
         collection = store.collection("a")
         for (_, key), (payload, vector) in read_once(whole).points.items():
             try:
@@ -260,7 +264,7 @@ def test_a_write_removes_no_other_point_where_an_index_is_damaged(whole: Path, t
         for ids in (["id 280"], ["id 280", *range(101, 121, 2)]):  # few are looked up one by one
             with pytest.raises(StoreCorrupt, match="an index of the database gives seq 280 to a point"):
                 collection.delete(ids)
-            with pytest.raises(StoreCorrupt, match="an index of the database gives seq 280 to a point"):
+            with pytest.raises(StoreCorrupt, match="database holds an id whose point is gone"):
                 collection.upsert([Point(one, np.ones(DIM), {}) for one in ids])
         assert len(collection.get([279, 101])) == 2
         assert collection.delete([279]) == 1

@@ -39,18 +39,6 @@ FROM points JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
 LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? AND points.seq > ? AND points.seq <= ? ORDER BY points.seq LIMIT ?
 """  # noqa: S608 - of constants alone
-# Of `points AS at`, found by an index, and `own`, the row that it points to: a damaged index would have a
-# write remove the row of another point.
-_IS_ITS_OWN = "own.id IS at.id AND own.collection_id IS at.collection_id"
-_SEQS = f"""
-SELECT at.seq, {_IS_ITS_OWN} FROM json_each(?) AS wanted CROSS JOIN points AS at ON at.id = wanted.value
-LEFT JOIN points AS own ON own.seq = at.seq WHERE at.collection_id = ?
-"""  # noqa: S608 - of constants alone
-_SEQ = f"""
-SELECT at.seq, {_IS_ITS_OWN} FROM points AS at LEFT JOIN points AS own ON own.seq = at.seq
-WHERE at.collection_id = ? AND at.id = ?
-"""  # noqa: S608 - of constants alone
-_FEW_KEYS = 8
 ROW = "points.seq, points.id, payload, points.checksum, perceptual_hash"  # the columns of a `Row`
 _BY_ID = f"SELECT {ROW} FROM points WHERE collection_id = ? AND id = ?"  # noqa: S608
 # CROSS JOIN fixes the order of the loops: one look-up for each wanted seq, never a scan of the collection.
@@ -98,23 +86,6 @@ def delete(transaction: Transaction, place: Place, seqs: list[int]) -> Written |
     kill(transaction, place, seqs, last_seq)
     keep_last_seq(transaction.connection, place, last_seq)
     return Written(range(0), seqs, last_seq)
-
-
-def seqs_of(connection: sqlite3.Connection, place: Place, keys: Sequence[Key]) -> list[int]:
-    """The seqs of the points of these keys that exist; each key must come once.
-
-    Raises:
-        StoreCorrupt: the row of a seq is that of another point.
-    """
-    if len(keys) >= _FEW_KEYS and not any(isinstance(key, str) and "\0" in key for key in keys):
-        rows = connection.execute(_SEQS, (json.dumps(keys), place.collection_id)).fetchall()
-    else:  # SQLite ends a string of JSON at a zero byte
-        found = (connection.execute(_SEQ, (place.collection_id, key)).fetchone() for key in keys)
-        rows = [row for row in found if row is not None]
-    for seq, is_its_own in rows:
-        if not is_its_own:
-            raise StoreCorrupt(f"an index of the database gives seq {seq} to a point that has another")
-    return [seq for seq, _ in rows]
 
 
 def keep_last_seq(connection: sqlite3.Connection, place: Place, seq: int) -> None:

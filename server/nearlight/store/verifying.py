@@ -138,9 +138,9 @@ def _check_row(
         report.add("vector_differs", f"{who} is searched with another vector than is stored")
 
 
-def _is_object(payload: str) -> bool:
-    try:
-        return isinstance(json.loads(payload), dict)
+def _is_object(payload: object) -> bool:
+    try:  # in a damaged row it may be of any type
+        return isinstance(payload, str) and isinstance(json.loads(payload), dict)
     except (ValueError, RecursionError):
         return False
 
