@@ -23,10 +23,15 @@ def content_checksum(key: Key, payload: str, perceptual_hash: int | None) -> int
         payload: JSON text.
         perceptual_hash: of 64 bits, signed; None: it has none.
     """
-    if not isinstance(payload, str) or not isinstance(perceptual_hash, int | None):
-        return -1  # in a damaged row
+    start = 0
+    if perceptual_hash is not None:
+        if not isinstance(perceptual_hash, int):
+            return -1  # in a damaged row
+        start = perceptual_hash % _PRIME + 1
+    if not isinstance(payload, str):
+        return -1
     text = f"{key}\0{payload}" if isinstance(key, str) else f"{key}\1{payload}"
-    return zlib.crc32(text.encode(), 0 if perceptual_hash is None else perceptual_hash % _PRIME + 1)
+    return zlib.crc32(text.encode(), start)
 
 
 def row_checksum(content: int, seq: int, collection_id: int) -> int:

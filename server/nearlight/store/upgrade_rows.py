@@ -16,7 +16,7 @@ from nearlight.store.originals import checked_blob, original_of
 from nearlight.store.parking import parked_place
 from nearlight.store.points import F32, I64, PointId
 from nearlight.store.rows import Place, Written
-from nearlight.store.seqs_by_key import seqs_of
+from nearlight.store.seqs_by_key import own_seqs_of
 from nearlight.store.upgrade_job import Upgrade
 from nearlight.store.validation import Batch, unit_rows, vector_checksums
 
@@ -212,7 +212,7 @@ def insert_others(
                 found.append((seq, unit_rows(vector[np.newaxis])))  # else it is embedded later, or listed
     if found:
         _insert(connection, other, [seq for seq, _ in found], np.concatenate([row for _, row in found]))
-    parked = seqs_of(connection, parked_place(other), batch.keys)
+    parked = own_seqs_of(connection, parked_place(other), batch.keys)
     rows.remove(connection, parked)
     return replace(written, dead=[*written.dead, *parked])
 
