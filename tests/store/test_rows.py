@@ -2,7 +2,7 @@ import sqlite3
 
 import pytest
 
-from nearlight.store import Collection, Point, Store, rows
+from nearlight.store import Collection, Point, Store, rows, seqs_by_key
 from nearlight.store.reclaiming import reclaim_step
 
 
@@ -18,9 +18,11 @@ def connection(store: Store, collection: Collection) -> sqlite3.Connection:
         (rows._LOAD, (1, 1)),
         (rows._BY_ID, (1, "a")),
         (rows._BY_SEQ, ("[1]", 1)),
+        (seqs_by_key._SEQS, ("[1]", 1)),
+        (seqs_by_key._OWN_SEQS, ("[1]", 1)),
+        (seqs_by_key._OWN_SEQ, ("a", 1)),
         (rows._SCROLL, (1, 5)),
         (rows._SCROLL_AFTER, (1, 5, 5)),
-        (rows._POINTS, ("[1]",)),
         (rows._VECTORS, ("[1]", 1)),
         (rows._REMOVE_VECTORS, ("[1]",)),
     ],

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from nearlight.store import Point, Store, StoreCorrupt, StoreTooNew
-from nearlight.store.schema import DATABASE_FILE, SCHEMA_VERSION
+from nearlight.store.migrating import SCHEMA_VERSION
+from nearlight.store.schema import DATABASE_FILE
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_newer_store_is_refused(folder: Path) -> None:
     connection = sqlite3.connect(folder / DATABASE_FILE)
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
-    with pytest.raises(StoreTooNew, match="schema version 2; this Nearlight reads up to 1"):
+    with pytest.raises(StoreTooNew, match="schema version 3; this Nearlight reads up to 2"):
         Store.open(folder)
 
 

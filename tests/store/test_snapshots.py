@@ -81,13 +81,13 @@ def test_what_is_restored_is_what_was_there(tmp_path: Path) -> None:
 
 def test_images_and_hashes_come_along(store: Store) -> None:
     collection = store.create_collection("c", space_id="s", dim=2)
-    collection.upsert([Point(i, [1, i], {}) for i in range(3)])
+    hashes = (None, 2**64 - 5, 7)
+    collection.upsert([Point(i, [1, i], {}, perceptual_hash=one) for i, one in enumerate(hashes)])
 
     def add(transaction: Any) -> None:
         transaction.connection.execute("INSERT INTO images (seq, image) VALUES (2, x'ff')")
         transaction.connection.execute(
-            "UPDATE points SET content_sha256 = x'aa', perceptual_hash = -5, created_unix_ms = 3 "
-            "WHERE seq = 2"
+            "UPDATE points SET content_sha256 = x'aa', created_unix_ms = 3 WHERE seq = 2"
         )
 
     store._writer.run(add, lambda _: None)

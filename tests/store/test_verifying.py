@@ -51,8 +51,8 @@ DAMAGE: list[tuple[str, set[str], str]] = [
     ("DELETE FROM points WHERE seq = 40", {"unknown_in_index"}, "seq 40 is searched"),
     (
         "UPDATE points SET seq = 9999 WHERE seq = 40",
-        {"unknown_in_index", "missing_in_index", "vector_missing"},
-        "",
+        {"unknown_in_index", "missing_in_index", "vector_missing", "point_damaged"},
+        "seq, id, payload or hash is not what was written",
     ),
 ]
 

@@ -8,6 +8,7 @@ import base64
 import json
 import logging
 import sqlite3
+import zlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -120,7 +121,7 @@ class Calibrations:
             raise from_sqlite(error) from error
         for space_no, text in texts:
             try:
-                for number, document in json.loads(text)["collections"].items():
+                for number, document in kept_in(text).items():
                     key = _Key(space_no, int(number))
                     self._by_collection[key] = nulls_of(document)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -129,6 +130,23 @@ class Calibrations:
 
 def _key(place: Place) -> _Key:
     return _Key(place.space_no, place.collection_id)
+
+
+def kept_in(text: str) -> dict[str, Any]:
+    """The calibrations in the column of a space, by the collection's number.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is damaged.
+    """
+    document = json.loads(text)
+    kept: dict[str, Any] = dict(document.get("collections", {}))
+    if document.get("checksum", _checksum(kept)) != _checksum(kept):  # an older store wrote none
+        raise ValueError("it is not what was written")
+    return kept
+
+
+def _checksum(kept: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(kept).encode())
 
 
 def nulls_of(document: Mapping[str, Any]) -> Nulls:
@@ -146,8 +164,8 @@ def _keep(connection: sqlite3.Connection, place: Place, document: Mapping[str, A
         "SELECT calibration FROM spaces WHERE space_no = ?", (place.space_no,)
     ).fetchone()
     try:
-        kept: dict[str, Any] = dict(json.loads(text).get("collections", {}))
-    except (ValueError, TypeError, AttributeError):
+        kept = kept_in(text)
+    except (ValueError, KeyError, TypeError, AttributeError):
         kept = {}  # damaged: it was left out when the store was opened
     living = {
         str(number)
@@ -157,7 +175,7 @@ def _keep(connection: sqlite3.Connection, place: Place, document: Mapping[str, A
     kept[str(place.collection_id)] = dict(document)
     connection.execute(
         "UPDATE spaces SET calibration = ? WHERE space_no = ?",
-        (json.dumps({"collections": kept}), place.space_no),
+        (json.dumps({"collections": kept, "checksum": _checksum(kept)}), place.space_no),
     )
 
 

@@ -10,8 +10,11 @@ import time
 from functools import lru_cache
 
 from nearlight.store import rows
+from nearlight.store.checksums import row_checksums
+from nearlight.store.errors import StoreCorrupt
 from nearlight.store.points import F32, I64
 from nearlight.store.rows import Place, Written
+from nearlight.store.seqs_by_key import seqs_of
 from nearlight.store.validation import Batch
 from nearlight.store.writer import Transaction
 
@@ -32,10 +35,11 @@ def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
 
     Raises:
         SpaceChanged: the collection is of another space now. Nothing is kept of the request.
+        StoreCorrupt: an index of the database is damaged. Nothing is kept either.
     """
     connection = transaction.connection
     rows.check_current(connection, place)
-    dead = rows.seqs_of(connection, place, batch.keys)
+    dead = seqs_of(connection, place, batch.keys)
     seqs = transaction.new_seqs(len(batch.keys))
     rows.kill(transaction, place, dead, seqs[-1])
     _insert_points(connection, place, batch, seqs)
@@ -46,11 +50,17 @@ def insert(transaction: Transaction, place: Place, batch: Batch) -> Written:
 
 def _insert_points(connection: sqlite3.Connection, place: Place, batch: Batch, seqs: range) -> None:
     now = time.time_ns() // 1_000_000
-    columns = (seqs, batch.keys, batch.payloads, batch.checksums, batch.perceptual_hashes)
+    checksums = row_checksums(batch.contents, seqs, place.collection_id)
+    columns = (seqs, batch.keys, batch.payloads, checksums, batch.perceptual_hashes)
     for at in range(0, len(seqs), _ROWS):
         some = [column[at : at + _ROWS] for column in columns]
         flat = [value for row in zip(*some, strict=True) for value in row]
-        connection.execute(_points(len(some[0])), (place.collection_id, now, *flat))
+        try:
+            connection.execute(_points(len(some[0])), (place.collection_id, now, *flat))
+        except sqlite3.IntegrityError as error:  # after all points of these ids were removed
+            raise StoreCorrupt(
+                f"an index of the database holds an id whose point is gone: {error}"
+            ) from error
 
 
 @lru_cache(_ROWS)

@@ -25,6 +25,7 @@ from nearlight.store.errors import (
 )
 from nearlight.store.points import F32
 from nearlight.store.readers import Readers
+from nearlight.store.sealing import is_sound
 from nearlight.store.spaces import space_no
 from nearlight.store.writer import Transaction, Writer
 
@@ -33,10 +34,11 @@ MAX_NAME_CHARS = 128
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _DIGEST_BYTES = 32
 _PROTOTYPES = "SELECT prototypes FROM label_sets"
-_COLUMNS = """
-SELECT name, space_id, dim, labels, label_sets.calibration, label_sets.created_unix_ms
+_COLUMNS = f"""
+SELECT name, space_id, dim, labels, label_sets.calibration, label_sets.created_unix_ms,
+  {is_sound("label_sets")} AND {is_sound("spaces")}
 FROM label_sets JOIN spaces USING (space_no)
-"""
+"""  # noqa: S608 - of constants alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,9 @@ def _texts(stored: LabelSet) -> tuple[str, str]:
 
 
 def _label_set(row: tuple[Any, ...]) -> LabelSet:
-    name, space_id, dim, labels_text, calibration_text, updated_unix_ms = row
+    name, space_id, dim, labels_text, calibration_text, updated_unix_ms, is_whole = row
+    if not is_whole:
+        raise StoreCorrupt(f"label set {shown(name)} is damaged: it is not what was written")
     try:
         document, calibration = json.loads(labels_text), json.loads(calibration_text)
         return LabelSet(

@@ -13,10 +13,12 @@ from itertools import repeat
 import numpy as np
 
 from nearlight.store import rows
+from nearlight.store.checksums import content_checksum, row_checksums
+from nearlight.store.originals import move_originals
 from nearlight.store.payloads import Change
 from nearlight.store.points import F32
 from nearlight.store.rows import Place, Written
-from nearlight.store.validation import payload_text, row_checksum
+from nearlight.store.validation import payload_text
 from nearlight.store.writer import Transaction
 
 _BLOCK = 1000
@@ -47,25 +49,29 @@ def change_payloads(
         StoreCorrupt: a point or a vector is not what was written.
     """
     connection = transaction.connection
-    changed: list[tuple[int, str, int]] = []  # old seq, payload, checksum
+    changed: list[tuple[int, str, int]] = []  # old seq, payload, checksum of the content
     vectors: list[F32] = []
     for block in (list(seqs[at : at + _BLOCK]) for at in range(0, len(seqs), _BLOCK)):
         n_before = len(changed)
-        for seq, (key, old) in zip(block, rows.stored_points(connection, block), strict=True):
+        for seq, key, old, _, perceptual_hash in rows.stored_points(connection, place, block):
             new = payload_text(change(json.loads(old)))
             if new != old:
-                changed.append((seq, new, row_checksum(key, new)))
+                changed.append((seq, new, content_checksum(key, new, perceptual_hash)))
         vectors.append(rows.stored_vectors(connection, place, [seq for seq, _, _ in changed[n_before:]]))
     if not changed:
         return None
     new_seqs = transaction.new_seqs(len(changed))
     moves = [(to, seq) for to, (seq, _, _) in zip(new_seqs, changed, strict=True)]
+    checksums = row_checksums([content for _, _, content in changed], new_seqs, place.collection_id)
     connection.executemany(
         "UPDATE points SET seq = ?, payload = ?, checksum = ? WHERE seq = ?",
-        ((to, text, checksum, seq) for to, (seq, text, checksum) in zip(new_seqs, changed, strict=True)),
+        (
+            (to, text, checksum, seq)
+            for to, checksum, (seq, text, _) in zip(new_seqs, checksums, changed, strict=True)
+        ),
     )
     connection.executemany(_MOVE_VECTORS, moves)
-    connection.executemany("UPDATE images SET seq = ? WHERE seq = ?", moves)
+    move_originals(connection, moves)
     dead = [seq for seq, _, _ in changed]
     connection.executemany(
         "INSERT INTO dead (seq, collection_id, dead_seq) VALUES (?, ?, ?)",

@@ -11,6 +11,7 @@ from typing import overload
 
 import numpy as np
 
+from nearlight.store.checksums import content_checksum
 from nearlight.store.errors import InvalidPoint
 from nearlight.store.ids import Key, key_of
 from nearlight.store.points import F32, Point, PointId
@@ -21,7 +22,6 @@ from nearlight.store.validation import (
     as_unit_vectors,
     payload_text_from_json,
     prepare,
-    row_checksum,
     unit_rows,
     vector_checksums,
 )
@@ -64,9 +64,9 @@ class PointBlock(Sequence[Point]):
         if len(rows) < len(keys):
             keys, payloads = [keys[i] for i in rows], [payloads[i] for i in rows]
             vectors = vectors[rows]  # (kept, D)
-        checksums = [row_checksum(key, text) for key, text in zip(keys, payloads, strict=True)]
+        contents = [content_checksum(key, text, None) for key, text in zip(keys, payloads, strict=True)]
         return Batch(
-            keys, payloads, checksums, vectors, vector_checksums(vectors), (), [None] * len(rows), rows
+            keys, payloads, contents, vectors, vector_checksums(vectors), (), [None] * len(rows), rows
         )
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from nearlight.store.checksums import content_checksum, row_checksum
 from nearlight.store.creating import (
     KEEPS_ORIGINALS,
     check_free,
@@ -17,6 +19,7 @@ from nearlight.store.creating import (
     keep_setting,
 )
 from nearlight.store.filters.indexes import create_index
+from nearlight.store.originals import insert_blobs
 from nearlight.store.points import PayloadIndex, PayloadKind
 from nearlight.store.rows import Place, keep_last_seq
 from nearlight.store.snapshots import SnapshotInfo, SnapshotRow, read_rows
@@ -104,12 +107,12 @@ class Restoration:
             seqs = transaction.new_seqs(len(block))
             run_many = transaction.connection.executemany
             rows = zip(seqs, block, strict=True)
-            run_many(_INSERT_POINT, ((seq, self.place.collection_id, *row.columns) for seq, row in rows))
+            run_many(_INSERT_POINT, (_point(seq, self.place.collection_id, row) for seq, row in rows))
             blobs = (row.tobytes() for row in vectors.astype("<f4", copy=False))
             checksums = vector_checksums(vectors).tolist()
             run_many(_INSERT_VECTOR, zip(seqs, repeat(self.place.space_no), blobs, checksums, strict=False))
             images = [(seq, row.image) for seq, row in zip(seqs, block, strict=True) if row.image is not None]
-            run_many("INSERT INTO images (seq, image) VALUES (?, ?)", images)
+            insert_blobs(transaction.connection, images)
             keep_last_seq(transaction.connection, self.place, seqs[-1])
             return seqs
 
@@ -124,6 +127,13 @@ class Restoration:
             lambda one: create_index(one.connection, self.place.collection_id, path, kind), lambda _: None
         )
         self.payload_indexes = (*self.payload_indexes, made)
+
+
+def _point(seq: int, collection_id: int, row: SnapshotRow) -> tuple[Any, ...]:
+    """The parameters of `_INSERT_POINT`."""
+    key, payload, _, content_sha256, perceptual_hash, created_unix_ms = row.columns
+    checksum = row_checksum(content_checksum(key, payload, perceptual_hash), seq, collection_id)
+    return seq, collection_id, key, payload, checksum, content_sha256, perceptual_hash, created_unix_ms
 
 
 def hidden_collections(connection: sqlite3.Connection) -> list[int]:

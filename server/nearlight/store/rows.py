@@ -8,6 +8,7 @@ from itertools import islice, repeat
 
 import numpy as np
 
+from nearlight.store.checksums import content_checksum, row_checksum
 from nearlight.store.errors import SpaceChanged, StoreCorrupt
 from nearlight.store.filters.conditions import Filter
 from nearlight.store.filters.matching import Row, matching_rows
@@ -15,7 +16,7 @@ from nearlight.store.ids import Key, id_of
 from nearlight.store.ordering import Order, OrderedPlace
 from nearlight.store.points import F32, I64, Record
 from nearlight.store.row_cache import StoredRow
-from nearlight.store.validation import row_checksum, vector_checksums
+from nearlight.store.validation import vector_checksums
 from nearlight.store.writer import Transaction
 
 _LOAD_ROWS = 4096
@@ -38,27 +39,19 @@ FROM points JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
 LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? AND points.seq > ? AND points.seq <= ? ORDER BY points.seq LIMIT ?
 """  # noqa: S608 - of constants alone
-_SEQS = """
-SELECT seq FROM json_each(?) AS wanted CROSS JOIN points ON points.id = wanted.value WHERE collection_id = ?
-"""
-_FEW_KEYS = 8
-_BY_ID = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id = ?"
+ROW = "points.seq, points.id, payload, points.checksum, perceptual_hash"  # the columns of a `Row`
+_BY_ID = f"SELECT {ROW} FROM points WHERE collection_id = ? AND id = ?"  # noqa: S608
 # CROSS JOIN fixes the order of the loops: one look-up for each wanted seq, never a scan of the collection.
-_BY_SEQ = """
-SELECT seq, points.id, payload, checksum
+_BY_SEQ = f"""
+SELECT {ROW}
 FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value WHERE +collection_id = ?
-"""
-_SCROLL = "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? ORDER BY id LIMIT ?"
-_SCROLL_AFTER = (
-    "SELECT seq, id, payload, checksum FROM points WHERE collection_id = ? AND id > ? ORDER BY id LIMIT ?"
-)
+"""  # noqa: S608 - of constants alone
+_OF_COLLECTION = f"SELECT {ROW} FROM points WHERE collection_id = ?"  # noqa: S608 - of constants alone
+_SCROLL = f"{_OF_COLLECTION} ORDER BY id LIMIT ?"
+_SCROLL_AFTER = f"{_OF_COLLECTION} AND id > ? ORDER BY id LIMIT ?"
 _REMOVE_VECTORS = """
 DELETE FROM vectors
 WHERE space_no IN (SELECT space_no FROM spaces) AND seq IN (SELECT value FROM json_each(?))
-"""
-_POINTS = """
-SELECT seq, points.id, payload, checksum
-FROM json_each(?) AS wanted CROSS JOIN points ON points.seq = wanted.value
 """
 _VECTORS = f"""
 SELECT at.seq, {VECTOR}
@@ -95,19 +88,11 @@ def delete(transaction: Transaction, place: Place, seqs: list[int]) -> Written |
     return Written(range(0), seqs, last_seq)
 
 
-def seqs_of(connection: sqlite3.Connection, place: Place, keys: Sequence[Key]) -> list[int]:
-    """The seqs of the points of these keys that exist; each key must come once."""
-    if len(keys) >= _FEW_KEYS and not any(isinstance(key, str) and "\0" in key for key in keys):
-        return [seq for (seq,) in connection.execute(_SEQS, (json.dumps(keys), place.collection_id))]
-    # SQLite ends a string of JSON at a zero byte.
-    statement = "SELECT seq FROM points WHERE collection_id = ? AND id = ?"
-    rows = (connection.execute(statement, (place.collection_id, key)).fetchone() for key in keys)
-    return [row[0] for row in rows if row is not None]
-
-
 def keep_last_seq(connection: sqlite3.Connection, place: Place, seq: int) -> None:
     """Note the seq of a collection's last write."""
-    statement = "UPDATE collections SET last_seq = ? WHERE collection_id = ?"
+    statement = (
+        "UPDATE collections SET last_seq = ?1, checksum = checksum - last_seq + ?1 WHERE collection_id = ?2"
+    )
     connection.execute(statement, (seq, place.collection_id))
 
 
@@ -133,8 +118,13 @@ def checked_blocks(cursor: sqlite3.Cursor, dim: int) -> Iterator[tuple[I64, F32]
     Raises:
         StoreCorrupt: a vector is missing, of the wrong size, or not what was written.
     """
+    last = 0
     while block := cursor.fetchmany(_LOAD_ROWS):
-        yield _vectors_of(block, dim)
+        seqs, vectors = _vectors_of(block, dim)
+        if (np.diff(seqs, prepend=last) <= 0).any():
+            raise StoreCorrupt(f"the database gives the rows behind seq {last} twice or out of order")
+        last = int(seqs[-1])
+        yield seqs, vectors
 
 
 def load_in_steps(
@@ -184,14 +174,15 @@ def by_keys(
     connection: sqlite3.Connection, place: Place, keys: Sequence[Key], with_vectors: bool
 ) -> list[Record]:
     """The points of these keys that exist, in the order of the keys."""
-    rows = (connection.execute(_BY_ID, (place.collection_id, key)).fetchone() for key in keys)
-    return _records(connection, place, [row for row in rows if row is not None], with_vectors)
+    found = (connection.execute(_BY_ID, (place.collection_id, key)).fetchone() for key in keys)
+    rows = [row for row in found if row is not None]
+    return _records(connection, place, rows, with_vectors)
 
 
 def by_seqs(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> dict[int, StoredRow]:
     """Id and payload text of the live points among these seqs."""
     rows = connection.execute(_BY_SEQ, (json.dumps(seqs), place.collection_id)).fetchall()
-    return {row[0]: (id_of(row[1]), _checked_payload(row)) for row in rows}
+    return {row[0]: (id_of(row[1]), checked_payload(row, place)) for row in rows}
 
 
 def after_key(
@@ -251,7 +242,7 @@ def _records(
     return [
         Record(
             id=id_of(row[1]),
-            payload=json.loads(_checked_payload(row)),
+            payload=json.loads(checked_payload(row, place)),
             seq=row[0],
             vector=None if vectors is None else vectors[i],
         )
@@ -259,17 +250,27 @@ def _records(
     ]
 
 
-def _checked_payload(row: Row) -> str:
-    seq, key, payload, checksum = row
-    if row_checksum(key, payload) != checksum:
+def checked_payload(row: Row, place: Place) -> str:
+    """The payload text of a collection's row.
+
+    Raises:
+        StoreCorrupt: it is not the row that was written under its seq.
+    """
+    seq, key, payload, checksum, perceptual_hash = row
+    if row_checksum(content_checksum(key, payload, perceptual_hash), seq, place.collection_id) != checksum:
         raise StoreCorrupt(f"the point of seq {seq} is not what was written")
     return payload
 
 
-def stored_points(connection: sqlite3.Connection, seqs: list[int]) -> list[tuple[Key, str]]:
-    """Key and payload text of live points."""
-    found = {row[0]: row for row in connection.execute(_POINTS, (json.dumps(seqs),))}
-    return [(found[seq][1], _checked_payload(found[seq])) for seq in seqs]
+def stored_points(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> list[Row]:
+    """The rows of live points, in their order; each is what was written."""
+    found = {row[0]: row for row in connection.execute(_BY_SEQ, (json.dumps(seqs), place.collection_id))}
+    if len(found) < len(seqs):
+        missing = next(seq for seq in seqs if seq not in found)
+        raise StoreCorrupt(f"the point of seq {missing} is missing")
+    for row in found.values():
+        checked_payload(row, place)
+    return [found[seq] for seq in seqs]
 
 
 def stored_vectors(connection: sqlite3.Connection, place: Place, seqs: list[int]) -> F32:

@@ -9,9 +9,10 @@ import sqlite3
 from pathlib import Path
 
 from nearlight.store.errors import StoreCorrupt, StoreError, StoreTooNew, from_sqlite
+from nearlight.store.migrating import SCHEMA_VERSION, migrate
+from nearlight.store.sealing import add_functions, check_sealed, seal_writes
 
 DATABASE_FILE = "store.sqlite3"
-SCHEMA_VERSION = 1
 APPLICATION_ID = 0x4E4C5354  # "NLST", in the header of the file
 PAGE_BYTES = 16_384  # a leaf holds 7 vectors of 512 floats; with 4,096 bytes the file is 1.7 times as large
 _MAGIC = b"SQLite format 3\0"
@@ -24,7 +25,8 @@ CREATE TABLE spaces (               -- embedding spaces: vectors compare only wi
   dim INTEGER NOT NULL CHECK (dim > 0),
   details TEXT NOT NULL DEFAULT '{}',       -- JSON: the bundle that makes its vectors
   calibration TEXT NOT NULL DEFAULT '{}',   -- JSON
-  created_unix_ms INTEGER NOT NULL
+  created_unix_ms INTEGER NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0       -- here and in small tables below: see `sealing`
 ) STRICT;
 CREATE TABLE collections (
   collection_id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -33,18 +35,20 @@ CREATE TABLE collections (
   config TEXT NOT NULL DEFAULT '{}',        -- JSON: what overrides the store's choices
   metadata TEXT NOT NULL DEFAULT '{}',      -- JSON: the user's
   last_seq INTEGER NOT NULL DEFAULT 0,      -- of the last write or delete
-  created_unix_ms INTEGER NOT NULL
+  created_unix_ms INTEGER NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE aliases (
   alias TEXT PRIMARY KEY,
-  collection_id INTEGER NOT NULL REFERENCES collections
+  collection_id INTEGER NOT NULL REFERENCES collections,
+  checksum INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE points (               -- live points only
   seq INTEGER PRIMARY KEY AUTOINCREMENT,    -- new for every write of a point, never reused
   collection_id INTEGER NOT NULL,
   id ANY NOT NULL,
   payload TEXT NOT NULL,                    -- JSON object
-  checksum INTEGER NOT NULL,                -- CRC-32 of id and payload
+  checksum INTEGER NOT NULL,                -- of seq, collection, id, payload, hash: see `checksums`
   content_sha256 BLOB,
   perceptual_hash INTEGER,
   created_unix_ms INTEGER NOT NULL
@@ -85,6 +89,7 @@ CREATE TABLE payload_indexes (
   path TEXT NOT NULL,
   kind TEXT NOT NULL,
   created_unix_ms INTEGER NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (collection_id, path)
 ) STRICT;
 CREATE TABLE jobs (                 -- long work that survives a restart
@@ -96,7 +101,8 @@ CREATE TABLE jobs (                 -- long work that survives a restart
   state TEXT NOT NULL,
   error TEXT,
   created_unix_ms INTEGER NOT NULL,
-  updated_unix_ms INTEGER NOT NULL
+  updated_unix_ms INTEGER NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE label_sets (
   name TEXT NOT NULL,
@@ -105,13 +111,19 @@ CREATE TABLE label_sets (
   prototypes BLOB,                          -- float32, little-endian
   calibration TEXT NOT NULL DEFAULT '{}',   -- JSON
   created_unix_ms INTEGER NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (name, space_no)
 ) STRICT;
 CREATE TABLE images (               -- originals, where a collection keeps them
   seq INTEGER PRIMARY KEY,
-  image BLOB NOT NULL
+  image BLOB NOT NULL,
+  checksum INTEGER                          -- CRC-32 plus seq; NULL: of schema version 1
 ) STRICT;
 INSERT INTO sqlite_sequence (name, seq) VALUES ('points', 0);
+"""
+_HIGHEST_SEQ = """
+SELECT max(coalesce((SELECT max(seq) FROM points), 0), coalesce((SELECT max(seq) FROM dead), 0),
+  coalesce((SELECT max(last_seq) FROM collections), 0))
 """
 
 
@@ -150,17 +162,20 @@ def open_database(path: Path) -> sqlite3.Connection:
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that cannot write."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    add_functions(connection)
     connection.execute("PRAGMA query_only = ON")
     return connection
 
 
 def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA busy_timeout = 5000")
+    add_functions(connection)
     (n_tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if n_tables == 0 and application_id == 0 and version == 0:
         _create(connection)
+        version = SCHEMA_VERSION
     elif application_id != APPLICATION_ID:
         raise StoreCorrupt(
             f"{path} is a SQLite database of another program (application id {application_id:#x})"
@@ -168,7 +183,7 @@ def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
     elif version > SCHEMA_VERSION:
         known = f"this Nearlight reads up to {SCHEMA_VERSION}: use a newer one"
         raise StoreTooNew(f"{path} has schema version {version}; {known}")
-    elif version < SCHEMA_VERSION:
+    elif version < 1:
         raise StoreCorrupt(f"{path} has schema version {version}, which was never released")
     _check_length(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -179,6 +194,10 @@ def _check_or_create(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT_BYTES}")
     connection.execute("PRAGMA foreign_keys = ON")
+    migrate(connection, version)
+    check_sealed(connection)
+    _check_sequence(connection, path)
+    seal_writes(connection)
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -190,6 +209,16 @@ def _create(connection: sqlite3.Connection) -> None:
         f"BEGIN IMMEDIATE;{_TABLES}PRAGMA application_id = {APPLICATION_ID};"
         f"PRAGMA user_version = {SCHEMA_VERSION};COMMIT;"
     )
+
+
+def _check_sequence(connection: sqlite3.Connection, path: Path) -> None:
+    """Notice seqs that would be given a second time."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'points'").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise StoreCorrupt(f"{path} has lost its sequence of seqs")
+    (highest,) = connection.execute(_HIGHEST_SEQ).fetchone()
+    if row[0] < highest:
+        raise StoreCorrupt(f"{path} counts {row[0]} seqs, but holds seq {highest}")
 
 
 def _check_length(connection: sqlite3.Connection, path: Path) -> None:

@@ -5,9 +5,10 @@ It is a table of its own in the snapshot's file, under its checksum; a snapshot 
 
 import json
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from nearlight.store.calibrations import NONE, Calibrations, Nulls, nulls_of
+from nearlight.store.calibrations import NONE, Calibrations, Nulls, kept_in, nulls_of
 from nearlight.store.durability import KEY as DURABILITY
 from nearlight.store.durability import Durability
 from nearlight.store.errors import InvalidCollection, SnapshotDamaged
@@ -22,7 +23,7 @@ SELECT coalesce(json_extract(config, '$.{DURABILITY}'), 'full'), config
 FROM collections WHERE collection_id = ?
 """  # noqa: S608
 _INDEX = "index"
-_CALIBRATION = "SELECT json_extract(calibration, '$.collections.' || ?) FROM spaces WHERE space_no = ?"
+_CALIBRATION = "SELECT calibration FROM spaces WHERE space_no = ?"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,13 +47,10 @@ def copy_about(connection: sqlite3.Connection, place: Place, target: sqlite3.Con
     """Copy it from a store into a snapshot's file; a calibration that cannot be read is left out."""
     durability, config = connection.execute(_SETTING, (place.collection_id,)).fetchone()
     found = {DURABILITY: durability, _INDEX: json.dumps(IndexSettings.from_json(config).to_json())}
-    try:
-        key = f'"{place.collection_id}"'
-        (found["calibration"],) = connection.execute(_CALIBRATION, (key, place.space_no)).fetchone()
-    except sqlite3.OperationalError:
-        found["calibration"] = None
-    rows = [(key, value) for key, value in found.items() if value is not None]
-    target.executemany("INSERT INTO about (key, value) VALUES (?, ?)", rows)
+    (text,) = connection.execute(_CALIBRATION, (place.space_no,)).fetchone()
+    with suppress(ValueError, KeyError, TypeError, AttributeError):
+        found["calibration"] = json.dumps(kept_in(text)[str(place.collection_id)])
+    target.executemany("INSERT INTO about (key, value) VALUES (?, ?)", found.items())
 
 
 def read_about(connection: sqlite3.Connection, name: str) -> About:

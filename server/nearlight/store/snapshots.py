@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from nearlight.store.checksums import plain_checksum
 from nearlight.store.errors import InvalidPoint, SnapshotDamaged, SnapshotNotFound, StoreCorrupt, shown
 from nearlight.store.ids import id_of, key_of
 from nearlight.store.names import check_name
+from nearlight.store.originals import checked_blob
 from nearlight.store.points import F32, CollectionInfo
-from nearlight.store.rows import VECTOR, Place
+from nearlight.store.rows import VECTOR, Place, checked_payload
 from nearlight.store.snapshot_about import TABLE, About, copy_about, read_about
-from nearlight.store.validation import payload_from_json, row_checksum, vector_checksums
+from nearlight.store.validation import payload_from_json, vector_checksums
 
 FOLDER = "snapshots"
 FORMAT = 1
@@ -51,7 +53,7 @@ PRAGMA user_version = {FORMAT};
 """
 _COLUMNS = "seq, id, payload, checksum, content_sha256, perceptual_hash, created_unix_ms"
 _READ = f"""
-SELECT {", ".join("points." + name for name in _COLUMNS.split(", "))}, {VECTOR}, image
+SELECT {", ".join("points." + name for name in _COLUMNS.split(", "))}, {VECTOR}, image, images.checksum
 FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
 LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 LEFT JOIN images ON images.seq = points.seq
@@ -254,17 +256,30 @@ def _copy(connection: sqlite3.Connection, place: Place, target: sqlite3.Connecti
     n_points = 0
     cursor = connection.execute(_READ, (place.space_no, place.collection_id))
     while block := cursor.fetchmany(_BLOCK_ROWS):
-        for row in block:
-            _checked(row, place.dim)
-        target.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", block)
+        target.executemany(
+            "INSERT INTO points VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_of_store(row, place) for row in block],
+        )
         n_points += len(block)
     return n_points
+
+
+def _of_store(row: tuple[Any, ...], place: Place) -> tuple[Any, ...]:
+    """A row of the store, checked, as it is in a snapshot."""
+    seq, key, payload, checksum, content_sha256, perceptual_hash, created_unix_ms, *rest, image_checksum = row
+    if rest[-1] is not None:
+        checked_blob(seq, rest[-1], image_checksum)
+    checked_payload((seq, key, payload, checksum, perceptual_hash), place)
+    checksum = plain_checksum(key, payload)
+    made = (seq, key, payload, checksum, content_sha256, perceptual_hash, created_unix_ms, *rest)
+    _checked(made, place.dim)
+    return made
 
 
 def _checked(row: tuple[Any, ...], dim: int) -> SnapshotRow:
     seq, key, payload, checksum, *_ = row
     blob, vector_checksum, image = row[-3:]
-    if not isinstance(key, str | int) or row_checksum(key, payload) != checksum:
+    if not isinstance(key, str | int) or plain_checksum(key, payload) != checksum:
         raise StoreCorrupt(f"the point of seq {seq} is not what was written")
     key_of(id_of(key))
     payload_from_json(payload)

@@ -12,10 +12,11 @@ import numpy as np
 
 from nearlight.store import rows
 from nearlight.store.ids import id_of
-from nearlight.store.originals import original_of
+from nearlight.store.originals import checked_blob, original_of
 from nearlight.store.parking import parked_place
 from nearlight.store.points import F32, I64, PointId
 from nearlight.store.rows import Place, Written
+from nearlight.store.seqs_by_key import own_seqs_of
 from nearlight.store.upgrade_job import Upgrade
 from nearlight.store.validation import Batch, unit_rows, vector_checksums
 
@@ -36,15 +37,15 @@ LEFT JOIN images ON images.seq = points.seq
 WHERE points.collection_id = :collection AND points.seq > :after AND failed.seq IS NULL
   AND NOT EXISTS (SELECT 1 FROM vectors WHERE space_no = :space AND vectors.seq = points.seq)
 """
-_PENDING = f"SELECT points.seq, image {_LACKING} AND images.seq NOT NULL ORDER BY points.seq LIMIT :limit"
-_WANTED = (
-    f"SELECT points.seq, points.id, payload {_LACKING} AND images.seq IS NULL "
+_PENDING = (
+    f"SELECT points.seq, image, images.checksum {_LACKING} AND images.seq NOT NULL "
     "ORDER BY points.seq LIMIT :limit"
 )
-_FAILURES = """
-SELECT points.seq, points.id, message FROM upgrade_failures AS failed JOIN points ON points.seq = failed.seq
+_WANTED = f"SELECT {rows.ROW} {_LACKING} AND images.seq IS NULL ORDER BY points.seq LIMIT :limit"  # noqa: S608
+_FAILURES = f"""
+SELECT {rows.ROW}, message FROM upgrade_failures AS failed JOIN points ON points.seq = failed.seq
 WHERE points.collection_id = ? AND points.seq > ? ORDER BY points.seq LIMIT ?
-"""
+"""  # noqa: S608 - of constants alone
 _COUNTS = """
 SELECT count(*), count(vectors.seq), count(iif(vectors.seq IS NULL, failed.seq, NULL)),
   count(iif(vectors.seq IS NULL AND failed.seq IS NULL AND images.seq IS NULL, 1, NULL))
@@ -150,7 +151,8 @@ def pending(connection: sqlite3.Connection, new: Place, after: int, limit: int) 
     """The first points after a seq that can be embedded from what is kept; fewer where they are large."""
     some: list[Pending] = []
     n_bytes = 0
-    for seq, image in connection.execute(_PENDING, _named(new, after, limit)):
+    for seq, blob, checksum in connection.execute(_PENDING, _named(new, after, limit)):
+        image = checked_blob(seq, blob, checksum)
         some.append(Pending(seq, original_of(image)))
         n_bytes += len(image)
         if n_bytes > _PENDING_BYTES:
@@ -161,13 +163,17 @@ def pending(connection: sqlite3.Connection, new: Place, after: int, limit: int) 
 def wanted(connection: sqlite3.Connection, new: Place, after: int, limit: int) -> list[Wanted]:
     """The first points after a seq whose original somebody must send."""
     found = connection.execute(_WANTED, _named(new, after, limit))
-    return [Wanted(seq, id_of(key), payload) for seq, key, payload in found]
+    return [Wanted(row[0], id_of(row[1]), rows.checked_payload(row, new)) for row in found]
 
 
 def failures(connection: sqlite3.Connection, new: Place, after: int, limit: int) -> list[UpgradeFailure]:
     """The first points after a seq that could not be embedded."""
-    found = connection.execute(_FAILURES, (new.collection_id, after, limit))
-    return [UpgradeFailure(seq, id_of(key), message) for seq, key, message in found]
+    some: list[UpgradeFailure] = []
+    for *row, message in connection.execute(_FAILURES, (new.collection_id, after, limit)):
+        seq, key, *_ = row
+        rows.checked_payload((seq, key, *_), new)
+        some.append(UpgradeFailure(seq, id_of(key), message))
+    return some
 
 
 def insert_vectors(connection: sqlite3.Connection, new: Place, seqs: Sequence[int], vectors: F32) -> int:
@@ -206,7 +212,7 @@ def insert_others(
                 found.append((seq, unit_rows(vector[np.newaxis])))  # else it is embedded later, or listed
     if found:
         _insert(connection, other, [seq for seq, _ in found], np.concatenate([row for _, row in found]))
-    parked = rows.seqs_of(connection, parked_place(other), batch.keys)
+    parked = own_seqs_of(connection, parked_place(other), batch.keys)
     rows.remove(connection, parked)
     return replace(written, dead=[*written.dead, *parked])
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from nearlight.store import rows
 from nearlight.store.errors import InvalidQuery
 from nearlight.store.ids import Key, id_of
 from nearlight.store.pairs import U64, close_hashes
@@ -154,8 +155,9 @@ class Looks:
         for at in np.lexsort((near.right, near.closeness)).tolist():
             row = int(near.left[at])
             if found[row] is None:
-                stored = self._id_at(connection, int(self._seqs[near.right[at]]))
-                found[row] = None if stored is None else (stored, int(near.closeness[at]))
+                seq = int(self._seqs[near.right[at]])
+                stored = rows.by_seqs(connection, self._place, [seq]).get(seq)
+                found[row] = None if stored is None else (stored[0], int(near.closeness[at]))
         return found
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
@@ -165,12 +167,6 @@ class Looks:
             both = np.array(added, np.int64)  # (M, 2)
             self._seqs = np.concatenate([self._seqs, both[:, 0]])
             self._hashes = np.concatenate([self._hashes, both[:, 1].copy().view(np.uint64)])
-
-    def _id_at(self, connection: sqlite3.Connection, seq: int) -> PointId | None:
-        row = connection.execute(
-            "SELECT id FROM points WHERE seq = ? AND +collection_id = ?", (seq, self._place.collection_id)
-        ).fetchone()
-        return None if row is None else id_of(row[0])
 
 
 def _known(connection: sqlite3.Connection, place: Place, keys: Iterable[Key]) -> set[Key]:

@@ -1,7 +1,6 @@
 """What may enter a collection: every check of a point, and a checked batch ready to be written."""
 
 import json
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nearlight.store.checksums import content_checksum
 from nearlight.store.errors import InvalidPoint, shown
 from nearlight.store.ids import Key, key_of
 from nearlight.store.points import F32, I64, Point
@@ -31,7 +31,7 @@ class Batch:
     Attributes:
         keys: N keys, all different.
         payloads: N JSON texts.
-        checksums: N checksums of key and payload.
+        contents: N checksums of what the rows will hold; see `content_checksum`.
         vectors: (N, D) unit length.
         vector_checksums: (N,) of the rows of `vectors`.
         points: the N points as they were given; () where they came as a block, which brings neither originals
@@ -42,7 +42,7 @@ class Batch:
 
     keys: list[Key]
     payloads: list[str]
-    checksums: list[int]
+    contents: list[int]
     vectors: F32
     vector_checksums: I64
     points: Sequence[Point]
@@ -56,7 +56,7 @@ class Batch:
         return Batch(
             [self.keys[i] for i in kept],
             [self.payloads[i] for i in kept],
-            [self.checksums[i] for i in kept],
+            [self.contents[i] for i in kept],
             self.vectors[kept],
             self.vector_checksums[kept],
             [self.points[i] for i in kept] if self.points else (),
@@ -97,10 +97,10 @@ def prepare(points: Sequence[Point], dim: int) -> Batch:
         vectors = vectors[kept]  # (kept, D)
     keys = [all_keys[i] for i in kept]
     payloads = [texts[i] for i in kept]
-    checksums = [row_checksum(key, text) for key, text in zip(keys, payloads, strict=True)]
     hashes = [signed(points[i].perceptual_hash, i) for i in kept]
+    contents = [content_checksum(*row) for row in zip(keys, payloads, hashes, strict=True)]
     given = [points[i] for i in kept]
-    return Batch(keys, payloads, checksums, vectors, vector_checksums(vectors), given, hashes, kept)
+    return Batch(keys, payloads, contents, vectors, vector_checksums(vectors), given, hashes, kept)
 
 
 def signed(perceptual_hash: int | None, index: int | None = None) -> int | None:
@@ -196,13 +196,6 @@ def _parsed(text: bytes | str, index: int | None) -> dict[str, Any]:
             "payload", f"a JSON {type(payload).__name__}", "it must be a JSON object", index=index
         )
     return payload
-
-
-def row_checksum(key: Key, payload: str) -> int:
-    """CRC-32 of a point's key and payload, so that a damaged page is noticed when it is read; else -1."""
-    if not isinstance(payload, str):  # in a damaged row it may be of any type
-        return -1
-    return zlib.crc32(payload.encode(), zlib.crc32(str(key).encode()))
 
 
 def vector_checksums(vectors: F32) -> I64:

@@ -4,15 +4,17 @@ import json
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from nearlight.store.checksums import content_checksum, row_checksum
 from nearlight.store.exact import Scanner, Span
 from nearlight.store.filters.indexes import compare_values, count_rows, payload_indexes
 from nearlight.store.ids import id_of
 from nearlight.store.points import F32, I64, PayloadIndex
-from nearlight.store.rows import VECTOR, Place
-from nearlight.store.validation import row_checksum, vector_checksums
+from nearlight.store.rows import ROW, VECTOR, Place
+from nearlight.store.validation import vector_checksums
 from nearlight.store.view import ReadView
 
 MAX_PROBLEMS = 1000
@@ -21,7 +23,7 @@ _NEIGHBOURS = 10
 _SAME = 1e-5  # two unit vectors of a higher cosine are one for a search
 
 _POINTS = f"""
-SELECT points.seq, points.id, points.payload, points.checksum, {VECTOR}
+SELECT {ROW}, {VECTOR}
 FROM points LEFT JOIN vectors AS at ON at.space_no = ? AND at.seq = points.seq
 LEFT JOIN vectors ON vectors.vector_no = at.vector_no
 WHERE points.collection_id = ? ORDER BY points.seq
@@ -88,7 +90,7 @@ def verify(
         vectors = vectors_of(view, seqs[in_index])  # (K, D)
         by_seq = dict(zip(seqs[in_index].tolist(), vectors, strict=True))
         for row in block:
-            _check_row(report, row, by_seq, place.dim)
+            _check_row(report, row, by_seq, place)
             for index in indexes if _is_object(row[2]) else ():
                 n_found, n_missing = compare_values(connection, place.collection_id, index, row[0], row[2])
                 n_values[index] += n_found
@@ -110,22 +112,24 @@ def verify(
 
 def _check_row(
     report: Verification,
-    row: tuple[int, str | int, str, int, bytes | None, int | None],
+    row: tuple[Any, ...],
     searched: dict[int, F32],
-    dim: int,
+    place: Place,
 ) -> None:
-    seq, key, payload, checksum, blob, vector_checksum = row
+    """Check a row: the columns of `ROW`, then the vector's bytes and checksum."""
+    seq, key, payload, checksum, perceptual_hash, blob, vector_checksum = row
     point_id = id_of(key) if isinstance(key, str | int) else key
     who = f"point {point_id!r:.100} (seq {seq})"
-    if row_checksum(key, payload) != checksum or not _is_object(payload):
-        report.add("point_damaged", f"{who}: id or payload is not what was written")
+    content = content_checksum(key, payload, perceptual_hash)
+    if row_checksum(content, seq, place.collection_id) != checksum or not _is_object(payload):
+        report.add("point_damaged", f"{who}: seq, id, payload or hash is not what was written")
     if seq not in searched:
         report.add("missing_in_index", f"{who} is stored but cannot be found")
     if blob is None:
         report.add("vector_missing", f"{who} has no vector")
         return
-    if len(blob) != 4 * dim:
-        report.add("vector_damaged", f"{who}: its vector has {len(blob)} bytes, not {4 * dim}")
+    if len(blob) != 4 * place.dim:
+        report.add("vector_damaged", f"{who}: its vector has {len(blob)} bytes, not {4 * place.dim}")
         return
     vector = np.frombuffer(blob, "<f4")  # (D,)
     if vector_checksums(vector[np.newaxis])[0] != vector_checksum:
@@ -134,9 +138,9 @@ def _check_row(
         report.add("vector_differs", f"{who} is searched with another vector than is stored")
 
 
-def _is_object(payload: str) -> bool:
-    try:
-        return isinstance(json.loads(payload), dict)
+def _is_object(payload: object) -> bool:
+    try:  # in a damaged row it may be of any type
+        return isinstance(payload, str) and isinstance(json.loads(payload), dict)
     except (ValueError, RecursionError):
         return False
 

@@ -220,8 +220,8 @@ class EnginePoints:
                 f"order_by: {n} points pass, and {self._engine.name} orders at most {MAX_ORDERED}: "
                 "add a filter that narrows it"
             )
-        rows = ((row.seq, key_of(row.id), row.payload, 0) for row in self._where(where, Parts()))
-        ids = [id_of(key) for _, key, _, _ in order.first(rows, limit + 1, after)]
+        rows = ((row.seq, key_of(row.id), row.payload, 0, None) for row in self._where(where, Parts()))
+        ids = [id_of(one[1]) for one in order.first(rows, limit + 1, after)]
         records = self.get(ids, with_vectors=with_vectors)
         if len(ids) <= limit:
             return records, None

@@ -14,8 +14,8 @@ from nearlight.store.filters.sql_tests import SqlValue
 from nearlight.store.ids import Key
 from nearlight.store.points import I64
 
-Row = tuple[int, Key, str, int]
-"""seq, key, payload, checksum."""
+Row = tuple[int, Key, str, int, int | None]
+"""seq, key, payload, checksum, perceptual hash."""
 
 
 def matching_seqs(connection: sqlite3.Connection, collection_id: int, filter: Filter) -> I64:
@@ -54,14 +54,13 @@ def matching_rows(
     if after is not None:
         behind, values["after"] = "AND id > :after", after
     statement = (
-        f"SELECT seq, id, payload, checksum, ({compiled.sql}) IS NULL FROM points "  # noqa: S608 - as above
+        f"SELECT seq, id, payload, checksum, perceptual_hash, ({compiled.sql}) IS NULL FROM points "  # noqa: S608 - as above
         f"WHERE {where} {behind} AND ({compiled.sql}) IS NOT 0 ORDER BY id"
     )
-    for seq, key, payload, checksum, is_unsure in connection.execute(
-        statement, {**compiled.parameters, **values}
-    ):
+    for *row, is_unsure in connection.execute(statement, {**compiled.parameters, **values}):
+        seq, key, payload, checksum, perceptual_hash = row
         if not is_unsure or passes(filter, key, json.loads(payload)):
-            yield seq, key, payload, checksum
+            yield seq, key, payload, checksum, perceptual_hash
 
 
 def _candidates(
