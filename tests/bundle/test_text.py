@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import random
+import threading
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -66,6 +69,32 @@ def captions(data_folder: Path) -> list[str]:
 def test_all_captions_of_flickr8k_val(captions: list[str]) -> None:
     assert len(captions) == 5000
     assert np.array_equal(OURS.encode(captions), THEIRS(captions).numpy())
+
+
+def test_many_by_one_call_are_the_same_as_one_by_one(captions: list[str]) -> None:
+    texts = [*HOSTILE, *captions[:500]]
+    random.Random(0).shuffle(texts)
+    for size in (1, 2, 16, len(texts)):
+        some = texts[-size:]
+        rows = OURS.uncut_rows(some)
+        assert [OURS.cut(row) for row in rows] == OURS.rows(some)
+        for text, row in zip(some, rows, strict=True):
+            assert row == OURS.uncut_rows([text])[0]
+    assert len(OURS.uncut_rows(["word " * 1000])[0]) == 1002
+    assert OURS.uncut_rows([]) == []
+    with pytest.raises(TextError, match=r"texts\[1\]: text holds the surrogate"):
+        OURS.uncut_rows(["a", "\ud800"])
+
+
+def test_a_long_text_leaves_the_interpreter_to_others() -> None:
+    """A server's event loop and its watchdog must get on while a text is tokenised."""
+    thread = threading.Thread(target=OURS.uncut_rows, args=[["a quick brown fox " * 20_000]])
+    thread.start()
+    turns = 0
+    while thread.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns >= 10
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text)[:30])

@@ -74,13 +74,15 @@ def test_a_foreign_graph_with_outside_weights(tmp_path: Path, monkeypatch: pytes
 
 
 class Wide(nn.Module):
-    """An image tower of 2.1 GB, nearly all of it one matrix."""
+    """An image tower of 2.3 GB, nearly all of it two matrices."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.narrow = nn.Linear(192, 23_000)
-        self.wide = nn.Linear(23_000, 23_000, bias=False)
-        self.out = nn.Linear(23_000, 16)
+        self.narrow = nn.Linear(192, 17_000)
+        self.wide = nn.Sequential(
+            nn.Linear(17_000, 17_000, bias=False), nn.GELU(), nn.Linear(17_000, 17_000, bias=False)
+        )
+        self.out = nn.Linear(17_000, 16)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         patches = F.adaptive_avg_pool2d(images, 8).flatten(1)  # (B, 192)

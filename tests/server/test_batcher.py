@@ -105,9 +105,9 @@ def submit(
     lane: Lane = "interactive",
 ) -> Call:
     call = Call(len(numbers), caller or Caller(), deadline, lane)
-    route = Route(lambda item: Prepared(row(0)), batcher.put)
+    route = Route(lambda items: [Prepared(row(0))], batcher.put)
     for i, number in enumerate(numbers):
-        batcher.put(Work(call, i, Input("text", "", f"inputs[{i}]"), route, row(number)))
+        batcher.put([Work(call, i, Input("text", "", f"inputs[{i}]"), route, row(number))])
     return call
 
 
@@ -181,7 +181,7 @@ def sharing(encoder: Projection, calm_supervisor: Supervisor) -> Iterator[Batche
 def coming(batcher: Batcher, numbers: list[int], lane: Lane = "interactive") -> tuple[Call, list[Work]]:
     """Inputs of one call that are being prepared."""
     call = Call(len(numbers), Caller(), None, lane)
-    route = Route(lambda item: Prepared(row(0)), batcher.put, batcher.expect, batcher.give_up)
+    route = Route(lambda items: [Prepared(row(0))], batcher.put, batcher.expect, batcher.give_up)
     works = [
         Work(call, i, Input("text", "", f"inputs[{i}]"), route, row(number))
         for i, number in enumerate(numbers)
@@ -196,21 +196,21 @@ async def test_an_engine_that_shares_cores_lets_rows_being_prepared_join(
 ) -> None:
     call, works = coming(sharing, [1, 2, 3, 4, 5])
     for work in works[:3]:
-        sharing.put(work)
+        sharing.put([work])
     await asyncio.sleep(0.05)
     assert not encoder.batches
     sharing.give_up(works[3])  # its image was broken
     works[3].settle(ModelFailure("broken"))
     await asyncio.sleep(0.05)
     assert not encoder.batches
-    sharing.put(works[4])
+    sharing.put([works[4]])
     await call.joined()
     assert encoder.batches == [[1, 2, 3, 5]]
 
 
 async def test_the_last_row_given_up_lets_the_others_go(sharing: Batcher, encoder: Projection) -> None:
     call, works = coming(sharing, [1, 2])
-    sharing.put(works[0])
+    sharing.put([works[0]])
     await asyncio.sleep(0.05)
     sharing.give_up(works[1])
     works[1].settle(ModelFailure("broken"))
@@ -221,11 +221,11 @@ async def test_the_last_row_given_up_lets_the_others_go(sharing: Batcher, encode
 async def test_a_full_batch_does_not_wait_for_more(sharing: Batcher, encoder: Projection) -> None:
     call, works = coming(sharing, list(range(1, 11)))
     for work in works[:8]:
-        sharing.put(work)
+        sharing.put([work])
     await until(lambda: len(encoder.batches) == 1)
     assert encoder.batches == [list(range(1, 9))]
     for work in works[8:]:
-        sharing.put(work)
+        sharing.put([work])
     await call.joined()
 
 
@@ -234,7 +234,7 @@ async def test_single_calls_do_not_wait_for_bulk_rows(sharing: Batcher, encoder:
     await submit(sharing, [1]).joined()
     assert encoder.batches == [[1]]
     for work in works:
-        sharing.put(work)
+        sharing.put([work])
     await bulk.joined()
 
 
@@ -247,9 +247,9 @@ async def test_rows_wait_for_others_no_longer_than_a_full_batch_takes(
     )
     try:
         call, works = coming(batcher, [1, 2])
-        batcher.put(works[0])
+        batcher.put([works[0]])
         await until(lambda: encoder.batches == [[1]])
-        batcher.put(works[1])
+        batcher.put([works[1]])
         await call.joined()
     finally:
         batcher.close()
@@ -513,3 +513,26 @@ async def test_no_memory_for_a_batch_fails_its_inputs(
         patch.setattr("nearlight.server.batch.np.stack", full)
         assert all(isinstance(o, ModelFailure) for o in await submit(batcher, [1, 2, 3]).joined())
     check(list(await submit(batcher, [4]).joined()), [4])
+
+
+async def test_rows_put_together_wake_an_idle_engine(
+    encoder: Projection, calm_supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though another is still being prepared, and will not come."""
+    monkeypatch.setattr("nearlight.server.supervisor.REST_SECONDS", 60)  # or else it wakes by itself
+    costs = Fixed(lambda rows: 0.02)
+    batcher = Batcher(
+        "test", encoder, max_batch=8, supervisor=calm_supervisor, costs=costs, shares_cores=True
+    )
+    try:
+        call, works = coming(batcher, [1, 2, 3])
+        await asyncio.sleep(0.05)  # the engine rests
+        batcher.put(works[:2])
+        async with asyncio.timeout(10):
+            while not encoder.batches:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        assert encoder.batches == [[1, 2]]
+        batcher.put(works[2:])
+        await call.joined()
+    finally:
+        batcher.close()

@@ -9,11 +9,11 @@ from nearlight.bundle.folder import Bundle
 from nearlight.server.call import Caller, Input
 from nearlight.server.classifier import LabelPrompts, PrototypeCache
 from nearlight.server.config import ServerConfig
-from nearlight.server.decode import DecodePool
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput
 from nearlight.server.models import LoadedModel, load_model
 from nearlight.server.patience import Patience
+from nearlight.server.preparation import Preparation
 from nearlight.server.supervisor import Supervisor
 
 
@@ -24,7 +24,7 @@ def model(tiny_bundle: Path, calm_supervisor: Supervisor) -> LoadedModel:
 
 @pytest.fixture
 async def embedder(model: LoadedModel, calm_supervisor: Supervisor) -> AsyncIterator[Embedder]:
-    pool = DecodePool(2, calm_supervisor)
+    pool = Preparation(2, calm_supervisor)
     yield Embedder(pool)
     pool.close()
     model.close()

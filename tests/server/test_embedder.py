@@ -1,7 +1,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import pytest
 
 from nearlight.bundle.folder import Bundle
 from nearlight.server.cache import CacheUse, VectorCache
-from nearlight.server.call import Call, Caller, Embedded, Input, Prepared, Route, Work
+from nearlight.server.call import Call, Caller, Embedded, Input, Route, Work
 from nearlight.server.config import ServerConfig
-from nearlight.server.decode import DecodePool
 from nearlight.server.embedder import Embedder
 from nearlight.server.errors import InvalidInput, ModelFailure, Overloaded, TooLate
 from nearlight.server.lookup import Embeddings
 from nearlight.server.models import LoadedModel, load_model
 from nearlight.server.patience import Patience
+from nearlight.server.preparation import Preparation
 from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
 from nearlight.server.supervisor import Supervisor
 
@@ -30,7 +30,7 @@ def model(tiny_bundle: Path, calm_supervisor: Supervisor) -> LoadedModel:
 
 @pytest.fixture
 async def embedder(model: LoadedModel, calm_supervisor: Supervisor) -> AsyncIterator[Embedder]:
-    pool = DecodePool(2, calm_supervisor)
+    pool = Preparation(2, calm_supervisor)
     yield Embedder(pool)
     pool.close()
     model.close()
@@ -82,22 +82,21 @@ async def test_who_leaves_takes_everything_along(
 async def test_who_leaves_before_decoding_is_not_decoded(model: LoadedModel, embedder: Embedder) -> None:
     gate, decoding = threading.Event(), threading.Semaphore(0)
 
-    def hold(item: Input) -> Prepared:
+    def hold(items: Sequence[Input]) -> list[InvalidInput]:
         decoding.release()
         assert gate.wait(30)
-        raise InvalidInput("held long enough")
+        return [InvalidInput("held long enough") for _ in items]
 
     blocker = Call(2, Caller(), None)
     route = Route(hold, model.towers["text"].route.deliver)
-    embedder._pool.submit([Work(blocker, i, item, route) for i, item in enumerate(texts(2))])
-    assert decoding.acquire(timeout=30)
+    embedder._preparation.submit([Work(blocker, i, item, route) for i, item in enumerate(texts(2))])
     assert decoding.acquire(timeout=30)
     call = asyncio.create_task(embedder.embed(model, texts(9), Patience(Caller())))
     await asyncio.sleep(0)
-    assert len(embedder._pool._queue) == 9
+    assert len(embedder._preparation.texts._queue) == 9
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    assert len(embedder._pool._queue) == 0
+    assert len(embedder._preparation.texts._queue) == 0
     gate.set()
     assert all(isinstance(outcome, InvalidInput) for outcome in await blocker.joined())
 
@@ -108,7 +107,7 @@ async def test_nothing_asked_is_nothing_done(model: LoadedModel, embedder: Embed
 
 @pytest.fixture
 async def cached(model: LoadedModel, calm_supervisor: Supervisor) -> AsyncIterator[Embedder]:
-    pool = DecodePool(2, calm_supervisor)
+    pool = Preparation(2, calm_supervisor)
     yield Embedder(pool, VectorCache(1_000_000))
     pool.close()
     model.close()

@@ -7,7 +7,7 @@ import pytest
 from nearlight.server.call import Call, Caller, Input, Lane, Prepared, Route, Work
 from nearlight.server.expectation import Expectation
 
-ROUTE = Route(lambda item: Prepared(np.zeros(1, np.uint8)), lambda work: None)
+ROUTE = Route(lambda items: [Prepared(np.zeros(1, np.uint8))], lambda work: None)
 
 
 def work(lane: Lane = "interactive") -> Work:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from nearlight.server.call import Call, Caller, Input, Prepared, Route, Work
 from nearlight.server.fair_queue import FairQueue
 
-ROUTE = Route(lambda item: Prepared(np.zeros(1, np.uint8)), lambda work: None)
+ROUTE = Route(lambda items: [Prepared(np.zeros(1, np.uint8))], lambda work: None)
 
 
 async def works(caller: Caller, n: int, length: int = 4) -> list[Work]:

@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.image import ImageLimits, decode_for, load_pixels
 from nearlight.bundle.text import check_text
-from nearlight.server import decode
+from nearlight.server import decode, tokenise
 from nearlight.server.config import ServerConfig
 from nearlight.server.local import LocalServer
 from nearlight.server.runtimes.onnx_cpu import OnnxEncoder
@@ -118,7 +118,7 @@ async def test_poison_among_many_callers_fails_alone(
         return check(text, *rest)
 
     monkeypatch.setattr(decode, "decode_for", load_or_raise)
-    monkeypatch.setattr(decode, "check_text", check_or_raise)
+    monkeypatch.setattr(tokenise, "check_text", check_or_raise)
     poison: list[bytes | str] = [cursed_image, cursed_text, f"{tiny.raises} x", f"{tiny.gives_nan} x"]
     good: list[bytes | str] = [*images[:6], *(f"text number {n}" for n in range(6))]
     known = {content: oracle(content) for content in good}

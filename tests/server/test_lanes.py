@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from nearlight.server.call import Call, Caller, Input, Lane, Prepared, Route, Work
 from nearlight.server.lanes import LaneQueue
 
-ROUTE = Route(lambda item: Prepared(np.zeros(1, np.uint8)), lambda work: None)
+ROUTE = Route(lambda items: [Prepared(np.zeros(1, np.uint8))], lambda work: None)
 
 
 def works(lane: Lane, n: int, caller: Caller | None = None, length: int = 4) -> list[Work]:

@@ -55,11 +55,11 @@ class Doubled:
 
 def submit(batcher: Batcher, numbers: list[int]) -> Call:
     call = Call(len(numbers), Caller(), None)
-    route = Route(lambda item: Prepared(np.zeros(2, np.int64)), batcher.put)
+    route = Route(lambda items: [Prepared(np.zeros(2, np.int64))], batcher.put)
     works = [Work(call, i, Input("text", "", ""), route, np.array([n, 1])) for i, n in enumerate(numbers)]
     with batcher._changed:  # all of them are there before a session looks
         for work in works:
-            batcher.put(work)
+            batcher.put([work])
     return call
 
 

@@ -8,7 +8,8 @@ without a pause. An interactive input that comes then still goes before a bulk b
 
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -73,7 +74,9 @@ class Batcher:
         self._max_batch = max_batch
         self._supervisor = supervisor
         self._costs = costs or CostModel()
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed = threading.Condition(lock)  # engines wait here,
+        self._filled = threading.Condition(lock)  # and here those who gather a batch ahead
         self._queue = LaneQueue(interactive_weight)
         self._ahead: Batch | None = None
         self._expectation = Expectation(shares_cores=shares_cores)
@@ -103,27 +106,39 @@ class Batcher:
 
     def give_up(self, work: Work) -> None:
         """An expected row will not be put here."""
+        if not work.is_expected:  # it has come, as nearly always
+            return
         with self._changed:
             self._expectation.remove(work)
-            self._notify(work.call.lane)
+            self._notify(work.call.lane, 0)
 
-    def put(self, work: Work) -> None:
-        """Queue a ready row; called by the threads that prepare rows."""
-        work.ready_at = time.monotonic()
-        lane = work.call.lane
+    def put(self, works: Sequence[Work]) -> None:
+        """Queue ready rows; called by the threads that prepare rows."""
+        now = time.monotonic()
         with self._changed:
-            self._expectation.remove(work)
+            for work in works:
+                work.ready_at = now
+                self._expectation.remove(work)
             if not (self._is_closed or self.is_dead):
-                self._queue.push(work)
-                self._notify(lane)
+                for work in works:
+                    self._queue.push(work)
+                for lane, n in Counter(work.call.lane for work in works).items():
+                    self._notify(lane, n)
                 return
-        work.settle(self._refusal())
+        for work in works:
+            work.settle(self._refusal())
 
-    def _notify(self, lane: Lane) -> None:
-        """Wake the threads where a row more, or one less to come, changes what they do."""
+    def _notify(self, lane: Lane, n: int) -> None:
+        """Wake the threads where `n` rows more, or one less to come, change what they do.
+
+        Whoever is woken for nothing takes the interpreter from those who prepare the next row.
+        """
         waiting = self._queue.waiting(lane)
-        if waiting and (waiting == 1 or waiting >= self._max_batch or not self._expectation.coming(lane)):
+        is_full = waiting >= self._max_batch
+        if waiting and (waiting == n or is_full or not self._expectation.coming(lane)):
             self._changed.notify_all()
+        if is_full:
+            self._filled.notify_all()
 
     def discard(self, call: Call) -> None:
         """Forget the waiting rows of a call that nobody reads any more."""
@@ -139,7 +154,7 @@ class Batcher:
         lives = [self._supervisor.forget(session) for session in self.sessions]
         with self._changed:
             self._is_closed = True
-            self._changed.notify_all()
+            self._wake_all()
         for life in lives:
             if life:
                 life.join(CLOSE_SECONDS)
@@ -147,6 +162,10 @@ class Batcher:
             left = [*self._rest(), *(work for session in self.sessions for work in session.put_down())]
         for work in left:
             work.settle(self._refusal())
+
+    def _wake_all(self) -> None:
+        self._changed.notify_all()
+        self._filled.notify_all()
 
     def _refusal(self) -> ServerError:
         return NotReady(f"{self.name} is " + ("closing" if self._is_closed else "out of service; try again"))
@@ -167,7 +186,7 @@ class Batcher:
         with self._changed:
             session.is_up = False
             held = session.put_down()
-            self._changed.notify_all()
+            self._wake_all()
             return held, self._rest() if self.is_dead else []
 
     def _rest(self) -> list[Work]:
@@ -178,7 +197,7 @@ class Batcher:
     def take_to_gather(self, session: Session, pulse: Pulse) -> tuple[Lane, list[Work]] | None:
         """Wait a while for a full batch that no session is free to run; now gathered by this one."""
         with self._changed:
-            self._changed.wait_for(lambda: pulse.is_over or self._lane_to_gather(), pulse.rest_s)
+            self._filled.wait_for(lambda: pulse.is_over or self._lane_to_gather(), pulse.rest_s)
             lane = self._lane_to_gather()
             if pulse.is_over or lane is None:
                 return None
@@ -207,7 +226,10 @@ class Batcher:
             if pulse.is_over:
                 return None
             turn = self._next(session)
-            self._changed.notify_all()
+            if len(self.sessions) > 1:
+                self._changed.notify_all()
+            if self._lane_to_gather():
+                self._filled.notify_all()
             return turn
 
     def _wait_for_batch(self, pulse: Pulse) -> None:

@@ -216,6 +216,9 @@ class Prepared:
     perceptual_hash: int | None = None
 
 
+Prepare = Callable[[Sequence[Input]], Sequence[Prepared | ServerError]]
+
+
 def _nothing(work: "Work") -> None:
     return
 
@@ -225,14 +228,14 @@ class Route:
     """Where an input goes.
 
     Args:
-        prepare: makes its row.
-        deliver: takes the input with its row.
+        prepare: makes rows of inputs, or says for each why there is none. What it raises is held against all.
+        deliver: takes inputs with their rows.
         expect: told that a row will come, before it is prepared.
         give_up: told that a row will not come; without effect once it has.
     """
 
-    prepare: Callable[[Input], Prepared]
-    deliver: Callable[["Work"], None]
+    prepare: Prepare
+    deliver: Callable[[Sequence["Work"]], None]
     expect: Callable[["Work"], None] = _nothing
     give_up: Callable[["Work"], None] = _nothing
 

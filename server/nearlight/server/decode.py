@@ -1,31 +1,29 @@
-"""Inputs into rows, on arrival, in a pool of threads: the engine's queue holds only what is ready to run."""
+"""Inputs into rows, on arrival, in pools of threads: the engine's queue holds only what is ready to run."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
 
-import numpy as np
-
-from nearlight.bundle.errors import ImageError, TextError
+from nearlight.bundle.errors import ImageError
 from nearlight.bundle.image import ImageLimits, ImageProfile, decode_for, preprocess
-from nearlight.bundle.manifest import ImagePreprocess, TextTower
-from nearlight.bundle.text import TextLimits, Tokenizer, check_text
-from nearlight.server.call import Call, Input, Prepared, Work
+from nearlight.bundle.manifest import ImagePreprocess
+from nearlight.server.batch import still_wanted
+from nearlight.server.call import Call, Input, Prepare, Prepared, Route, Work
 from nearlight.server.errors import InvalidInput, ModelFailure, NotReady, ServerError
 from nearlight.server.lanes import INTERACTIVE_WEIGHT, LaneQueue
 from nearlight.server.log import get_logger
-from nearlight.server.metrics import observe
 from nearlight.server.perceptual_hash import perceptual_hash
 from nearlight.server.supervisor import Life, Pulse, Supervisor
 
 log = get_logger(__name__)
 
 CLOSE_SECONDS = 5.0
+# Of the texts that one turn takes: long ones are not to keep the next in line waiting for a second.
+TURN_SIZE = 16_384
 
 
 class DecodePool:
-    """Threads that prepare inputs, one at a time, in turns of lanes and callers.
+    """Threads that prepare inputs, in turns of lanes and callers.
 
     Every input given here is settled or handed to its engine's queue.
 
@@ -33,16 +31,26 @@ class DecodePool:
         threads: at least 1.
         supervisor: watches them, and begins one anew when it dies or hangs.
         interactive_weight: see `LaneQueue`.
+        work: what they do, for logs and thread names.
+        at_once: most inputs that one thread takes; no thread waits for more than there are.
     """
 
     def __init__(
-        self, threads: int, supervisor: Supervisor, interactive_weight: float = INTERACTIVE_WEIGHT
+        self,
+        threads: int,
+        supervisor: Supervisor,
+        interactive_weight: float = INTERACTIVE_WEIGHT,
+        *,
+        work: str = "decode",
+        at_once: int = 1,
     ) -> None:
         self._supervisor = supervisor
+        self._work = work
+        self._at_once = at_once
         self._changed = threading.Condition()
         self._queue = LaneQueue(interactive_weight)
         self._is_closed = False
-        self._decoders = [_Decoder(f"decode {number}", self) for number in range(threads)]
+        self._decoders = [_Decoder(f"{work} {number}", self) for number in range(threads)]
         for decoder in self._decoders:
             supervisor.start(decoder)
 
@@ -56,7 +64,7 @@ class DecodePool:
                 self._changed.notify(len(works))
                 return
         for work in works:
-            work.settle(NotReady("decoding is out of service; try again"))
+            work.settle(self._refusal())
 
     def discard(self, call: Call) -> None:
         """Forget the waiting inputs of a call that nobody reads any more."""
@@ -80,23 +88,30 @@ class DecodePool:
     def _is_working(self) -> bool:
         return not self._is_closed and any(decoder.is_up for decoder in self._decoders)
 
-    def next_work(self, decoder: "_Decoder", pulse: Pulse) -> Work | None:
-        """The input whose turn it is, now held by a decoder; None where there was none for a while."""
+    def _refusal(self) -> ServerError:
+        return NotReady(f"no thread is left to {self._work}; try again")
+
+    def next_works(self, decoder: "_Decoder", pulse: Pulse) -> list[Work]:
+        """The inputs whose turn it is, now held by a decoder; none where there were none for a while."""
         with self._changed:
             self._changed.wait_for(lambda: pulse.is_over or len(self._queue) > 0, pulse.rest_s)
-            lane = self._queue.turn()
-            if pulse.is_over or lane is None:
-                return None
-            self._queue.charge(lane, 1.0)
-            decoder.held = self._queue.take(lane, 1)[0]
-            return decoder.held
+            if pulse.is_over:
+                return []
+            works: list[Work] = []
+            size = 0
+            while len(works) < self._at_once and size < TURN_SIZE and (lane := self._queue.turn()):
+                self._queue.charge(lane, 1.0)
+                works += self._queue.take(lane, 1)
+                size += len(works[-1].input.content)
+            decoder.held = works
+            return works
 
-    def put_down(self, decoder: "_Decoder") -> Work | None:
+    def put_down(self, decoder: "_Decoder") -> list[Work]:
         """A decoder has fallen: what it held. Where it was the last, nothing waits for it any more."""
         with self._changed:
-            held, decoder.held, decoder.is_up = decoder.held, None, False
+            held, decoder.held, decoder.is_up = decoder.held, [], False
         if not self._is_working:
-            self.fail_waiting(NotReady("decoding is out of service; try again"))
+            self.fail_waiting(self._refusal())
         return held
 
     def fail_waiting(self, error: ServerError) -> None:
@@ -114,7 +129,7 @@ class _Decoder:
     def __init__(self, name: str, pool: DecodePool) -> None:
         self.name = self.crew = name
         self.is_up = False
-        self.held: Work | None = None
+        self.held: list[Work] = []
         self._pool = pool
 
     def begin(self, life: Life) -> None:
@@ -122,58 +137,90 @@ class _Decoder:
         life.start_thread(self.name, self._run)
 
     def fall(self, reason: str) -> None:
-        held = self._pool.put_down(self)
-        if held:
-            held.route.give_up(held)
-            held.settle(ModelFailure(reason))
+        for work in self._pool.put_down(self):
+            work.route.give_up(work)
+            work.settle(ModelFailure(reason))
 
     def _run(self, pulse: Pulse) -> None:
         while not pulse.is_over:
             pulse.beat()
-            work = self._pool.next_work(self, pulse)
-            if work is None:
-                continue
-            _prepare(work, pulse)
-            work.route.give_up(work)  # unless it was delivered
+            works = self._pool.next_works(self, pulse)
+            _prepare(works, pulse)
             if not pulse.is_lost:
-                self.held = None
+                self.held = []
 
 
-def _prepare(work: Work, pulse: Pulse) -> None:
-    """Make the row and hand it on, or settle the input with what is wrong with it.
+def _prepare(works: Sequence[Work], pulse: Pulse) -> None:
+    """Make rows and hand them on, or settle inputs with what is wrong with them.
 
-    A thread that was given up while it prepared does neither: the input has its answer.
+    A thread that was given up while it prepared does neither: the inputs have their answers.
+
+    Args:
+        works: on one route or on several.
+        pulse: of the thread.
     """
-    reason = work.call.no_longer_wanted()
-    if reason:
-        work.settle(reason)
-        return
+    routes: dict[Route, list[Work]] = {}
+    for work in works:
+        routes.setdefault(work.route, []).append(work)
+    for route, mates in routes.items():
+        try:
+            wanted = still_wanted(mates)
+            if wanted:
+                _prepare_on(route, wanted, pulse)
+        finally:
+            for work in mates:
+                route.give_up(work)  # unless it was delivered
+
+
+def _prepare_on(route: Route, works: list[Work], pulse: Pulse) -> None:
     started = time.monotonic()
-    try:
-        prepared = work.route.prepare(work.input)
-    except ServerError as error:
-        work.settle(error)
-        return
-    except Exception as error:
-        request_id = work.call.request_id
-        log.error("preparing an input failed", input=work.input.field, request_id=request_id, exc_info=True)
-        work.settle(ModelFailure(f"preparing failed: {error}"))
-        return
+    outcomes = _outcomes(route, works, pulse)
     if pulse.is_lost:
         return
-    if reason := work.call.no_longer_wanted():  # its caller has left meanwhile
-        work.settle(reason)
-        return
-    work.row, work.truncated = prepared.row, prepared.truncated
-    work.perceptual_hash = prepared.perceptual_hash
-    work.call.times.cover(decode_ms=(time.monotonic() - started) * 1e3)
-    work.route.deliver(work)
+    decode_ms = (time.monotonic() - started) * 1e3
+    ready: list[Work] = []
+    for work, outcome in zip(works, outcomes, strict=True):
+        if isinstance(outcome, ServerError):
+            work.settle(outcome)
+            continue
+        work.row, work.truncated = outcome.row, outcome.truncated
+        work.perceptual_hash = outcome.perceptual_hash
+        work.call.times.cover(decode_ms=decode_ms)
+        ready.append(work)
+    if ready := still_wanted(ready):  # some callers may have left meanwhile
+        route.deliver(ready)
 
 
-def image_preparation(
-    spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact"
-) -> Callable[[Input], Prepared]:
-    """A function from an encoded image to its row (H, W, 3) uint8; it raises InvalidInput.
+def _outcomes(route: Route, works: list[Work], pulse: Pulse) -> Sequence[Prepared | ServerError]:
+    """A row for each input, or why there is none; of inputs that fail together each is tried alone."""
+    pulse.beat()
+    try:
+        return route.prepare([work.input for work in works])
+    except Exception as error:
+        if len(works) > 1:
+            return [_outcomes(route, [work], pulse)[0] for work in works]
+        field, request_id = works[0].input.field, works[0].call.request_id
+        log.error("preparing an input failed", input=field, request_id=request_id, exc_info=True)
+        return [ModelFailure(f"preparing failed: {error}")]
+
+
+def one_by_one(prepare_one: Callable[[Input], Prepared]) -> Prepare:
+    """A function for several inputs from one for one, which may raise what is wrong with its input."""
+
+    def prepare_each(inputs: Sequence[Input]) -> list[Prepared | ServerError]:
+        outcomes: list[Prepared | ServerError] = []
+        for item in inputs:
+            try:
+                outcomes.append(prepare_one(item))
+            except ServerError as error:
+                outcomes.append(error)
+        return outcomes
+
+    return prepare_each
+
+
+def image_preparation(spec: ImagePreprocess, limits: ImageLimits, profile: ImageProfile = "exact") -> Prepare:
+    """A function from encoded images to their rows (H, W, 3) uint8, or to InvalidInput.
 
     Args:
         spec: of the bundle.
@@ -181,7 +228,7 @@ def image_preparation(
         profile: of inputs that name none.
     """
 
-    def prepare(image: Input) -> Prepared:
+    def prepare_image(image: Input) -> Prepared:
         assert isinstance(image.content, bytes)
         try:
             decoded = decode_for(image.content, spec, limits, image.profile or profile)
@@ -190,52 +237,4 @@ def image_preparation(
         except ImageError as error:
             raise InvalidInput(f"{image.field}: {error}", field=image.field) from error
 
-    return prepare
-
-
-def text_preparation(
-    tokenizer: Tokenizer, *, lengths: Sequence[int], max_bytes: int
-) -> Callable[[Input], Prepared]:
-    """A function from a text to its row (L,) int64; it raises InvalidInput.
-
-    Args:
-        tokenizer: the bundle's; its tower's context length always joins `lengths`.
-        lengths: row lengths to pad to where the tower may be trimmed: few, so that rows of one length meet.
-        max_bytes: of the text in UTF-8.
-    """
-    tower = tokenizer.tower
-    # Room for one token more than fits: a row that long will be cut.
-    longer = copy(tokenizer)
-    longer.tower = tower.model_copy(update={"context_length": tower.context_length + 1})
-    widths = text_widths(tower, lengths)
-
-    def prepare(text: Input) -> Prepared:
-        assert isinstance(text.content, str)
-        _check_text(text.content, text.field, max_bytes)
-        row = longer.rows([text.content])[0]
-        truncated = len(row) > tower.context_length
-        if truncated:
-            row = tokenizer.rows([text.content])[0]
-        width = next(width for width in widths if width >= len(row))
-        tokens = np.full(width, tower.pad_id, np.int64)  # (L,)
-        tokens[: len(row)] = row
-        observe.padding(len(row), width)
-        return Prepared(tokens, truncated)
-
-    return prepare
-
-
-def text_widths(tower: TextTower, lengths: Sequence[int]) -> list[int]:
-    """The row lengths in use, ascending; the last is the context length."""
-    shorter = {length for length in lengths if length < tower.context_length} if tower.trimmable else set()
-    return [*sorted(shorter), tower.context_length]
-
-
-def _check_text(text: str, field: str, max_bytes: int) -> None:
-    try:
-        check_text(text, TextLimits(max_chars=max_bytes))
-        n_bytes = len(text.encode())
-    except TextError as error:
-        raise InvalidInput(f"{field}: {error}", field=field) from error
-    if n_bytes > max_bytes:
-        raise InvalidInput(f"{field}: text has {n_bytes} bytes; the limit is {max_bytes}", field=field)
+    return one_by_one(prepare_image)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from nearlight.server.cache import CacheUse, VectorCache, keys_of
 from nearlight.server.call import F32, TOWERS, Call, Input, StageTimes, Work
-from nearlight.server.decode import DecodePool
 from nearlight.server.errors import NotPossible, NotReady, ServerError
 from nearlight.server.lookup import Embeddings, Lookup, OnAnswer
 from nearlight.server.metrics import observe
 from nearlight.server.models import LoadedModel, Tower
 from nearlight.server.patience import Patience
+from nearlight.server.preparation import Preparation
 
 USE_CACHE = CacheUse()
 
@@ -18,12 +18,12 @@ class Embedder:
     """The one door to the engines.
 
     Args:
-        pool: decodes and tokenises for all models.
+        preparation: decodes and tokenises for all models.
         cache: of vectors; None: every input is computed.
     """
 
-    def __init__(self, pool: DecodePool, cache: VectorCache | None = None) -> None:
-        self._pool = pool
+    def __init__(self, preparation: Preparation, cache: VectorCache | None = None) -> None:
+        self._preparation = preparation
         self._cache = cache
 
     async def embed(
@@ -88,7 +88,7 @@ class Embedder:
         # Before anything is made of the inputs: under overload most calls come no further.
         await _enter(call, towers, patience)
         try:
-            self._pool.submit(
+            self._preparation.submit(
                 [work for index, item in enumerate(inputs) if (work := _work(model, call, index, item))]
             )
             return Embeddings(await call.joined(), call.times)
@@ -100,7 +100,7 @@ class Embedder:
         observe.embedded([tower.name.rpartition("/")[2] for tower, _ in towers], call.times)
         if call.left:
             call.cancel()
-            self._pool.discard(call)
+            self._preparation.discard(call)
         for tower, _ in towers:
             if call.left:
                 tower.batcher.discard(call)

@@ -13,13 +13,14 @@ import numpy as np
 from nearlight.bundle.errors import BundleError
 from nearlight.bundle.folder import Bundle
 from nearlight.bundle.registry import find_bundle
-from nearlight.server.call import F32, Input, Prepared, Row, TowerKind
+from nearlight.server.call import F32, Input, Prepare, Row, TowerKind
 from nearlight.server.config import ServerConfig
 from nearlight.server.config_layers import load_config
-from nearlight.server.decode import image_preparation, text_preparation
-from nearlight.server.errors import BundleUnusable
+from nearlight.server.decode import image_preparation
+from nearlight.server.errors import BundleUnusable, ServerError
 from nearlight.server.models import image_limits
 from nearlight.server.runtimes.encoder import Engine
+from nearlight.server.tokenise import text_preparation
 from nearlight.server.tower_engine import open_tower_engine
 
 # Full batches prepared ahead of the engine.
@@ -47,7 +48,9 @@ class InProcessLimit:
         manifest, image = bundle.manifest, open_tower_engine(bundle, "image", config)
         self._encoders: dict[TowerKind, Engine] = {"image": image.encoder}
         spec, profile = manifest.towers.image.preprocess, config.engine.image_profile
-        self._prepare = {"image": image_preparation(spec, image_limits(config), profile)}
+        self._prepare: dict[TowerKind, Prepare] = {
+            "image": image_preparation(spec, image_limits(config), profile)
+        }
         self._batch = {"image": image.max_batch}
         if bundle.text_path:
             text = open_tower_engine(bundle, "text", config)
@@ -136,7 +139,9 @@ class InProcessLimit:
 
     def _ready(self, item: Raw) -> tuple[TowerKind, Row]:
         kind = _kind(item)
-        prepared: Prepared = self._prepare[kind](Input(kind, item, "input"))
+        [prepared] = self._prepare[kind]([Input(kind, item, "input")])
+        if isinstance(prepared, ServerError):
+            raise prepared
         return kind, prepared.row
 
 

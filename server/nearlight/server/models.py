@@ -1,7 +1,7 @@
 """The models in service: bundles loaded, warmed, and wired from arrival to engine."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +14,15 @@ from nearlight.bundle.registry import find_bundle
 from nearlight.bundle.text import Tokenizer
 from nearlight.server.admission import Admission
 from nearlight.server.batcher import Batcher
-from nearlight.server.call import Input, Prepared, Route, TowerKind
+from nearlight.server.call import Prepare, Route, TowerKind
 from nearlight.server.config import ServerConfig
 from nearlight.server.cost import CostModel, measure
-from nearlight.server.decode import image_preparation, text_preparation
+from nearlight.server.decode import image_preparation
 from nearlight.server.errors import BundleUnusable
 from nearlight.server.model_names import ModelNames
 from nearlight.server.patience import Patience
 from nearlight.server.supervisor import Supervisor
+from nearlight.server.tokenise import text_preparation
 from nearlight.server.tower_engine import TowerEngine, open_tower_engine
 
 
@@ -31,7 +32,7 @@ class Tower:
     Args:
         name: of model and tower, such as "nearlight-tiny/image".
         engine: its sessions, loaded and warmed.
-        prepare: from input to row.
+        prepare: from inputs to rows.
         queue_inputs: most inputs inside at once, of single calls; as many of bulk calls, and of streams.
         interactive_weight: see `LaneQueue`.
         supervisor: watches the sessions.
@@ -41,7 +42,7 @@ class Tower:
         self,
         name: str,
         engine: TowerEngine,
-        prepare: Callable[[Input], Prepared],
+        prepare: Prepare,
         *,
         queue_inputs: int,
         interactive_weight: float,

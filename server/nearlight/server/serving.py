@@ -16,7 +16,6 @@ from nearlight.server.catalog import Catalog
 from nearlight.server.classifier import PrototypeCache
 from nearlight.server.collection_service import CollectionService
 from nearlight.server.config import MIB, ServerConfig
-from nearlight.server.decode import DecodePool
 from nearlight.server.duplicate_desk import DuplicateDesk
 from nearlight.server.embedder import Embedder
 from nearlight.server.embedding_service import EmbeddingService
@@ -34,6 +33,7 @@ from nearlight.server.model_loader import ModelLoader
 from nearlight.server.model_service import ModelService
 from nearlight.server.models import Models, load_model, open_bundles
 from nearlight.server.point_service import PointService
+from nearlight.server.preparation import Preparation
 from nearlight.server.querier import Querier
 from nearlight.server.relevance import RelevanceDesk
 from nearlight.server.routes import Routes
@@ -83,7 +83,7 @@ class Server:
         self._models = Models()
         self._health = Health(SERVICES, config.limits.max_concurrent_calls)
         self._grpc: grpc.aio.Server | None = None
-        self._pool: DecodePool | None = None
+        self._preparation: Preparation | None = None
         self._catalog: Catalog | None = None
         self._upgrader: Upgrader | None = None
         self._upgrade_counts = UpgradeCounts()
@@ -111,14 +111,14 @@ class Server:
             bundles = await asyncio.to_thread(open_bundles, self._config.bundles)
             store = await asyncio.to_thread(open_store, self._config, self._store_answers)
             self._catalog = Catalog(store, self._models, self._config.store_threads, self._health.stage_died)
-            self._pool = DecodePool(
+            self._preparation = Preparation(
                 self._config.engine.preparing_threads,
                 self._supervisor,
                 self._config.batching.interactive_weight,
             )
             self._tracing = open_tracing(self._config.tracing)
             server = grpc_server(self._config, self._health, self._tracing)
-            self._add_services(server, self._catalog, Embedder(self._pool, vector_cache(self._config)))
+            self._add_services(server, self._catalog, Embedder(self._preparation, vector_cache(self._config)))
             self.address = bind(server, self._config)
             self._show_metrics(store)
             await self._health.enter(Phase.LOADING)
@@ -252,8 +252,8 @@ class Server:
         self._tracing.close()
         if self._metrics:
             self._metrics.close()
-        if self._pool:
-            self._pool.close()
+        if self._preparation:
+            self._preparation.close()
         self._models.close()
         self._supervisor.close()
         if self._catalog:

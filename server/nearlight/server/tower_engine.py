@@ -11,7 +11,6 @@ from nearlight.bundle.folder import Bundle
 from nearlight.bundle.golden import MIN_COSINE, Golden, least_cosine, load_golden
 from nearlight.server.call import TowerKind
 from nearlight.server.config import EngineConfig, ServerConfig
-from nearlight.server.decode import text_widths
 from nearlight.server.errors import BundleUnusable
 from nearlight.server.log import get_logger
 from nearlight.server.probes import image_probes, text_probes
@@ -19,6 +18,7 @@ from nearlight.server.runtimes.encoder import Engine, EngineChoice, Graph, warm_
 from nearlight.server.runtimes.onnx_cuda import GpuOptions, bucket_sizes, has_gpu, open_gpu
 from nearlight.server.runtimes.parity import Probes
 from nearlight.server.runtimes.selection import candidates, fastest, open_engine
+from nearlight.server.tokenise import text_widths
 from nearlight.server.tuning import TowerTuning, find_tuning
 
 log = get_logger(__name__)

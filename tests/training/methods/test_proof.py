@@ -43,18 +43,18 @@ EPOCHS = {
     "supcon": 24,
     "triplet": 45,
     "npairs": 60,
-    "maxmargin": 45,
+    "maxmargin": 55,
     "simclr": 12,
     "invaspread": 16,
-    "instdisc": 20,
+    "instdisc": 30,
     "moco-v1": 40,
     "moco-v2": 12,
     "moco-v3": 36,
-    "byol": 30,
-    "simsiam": 15,
-    "cmc": 12,
-    "cpc": 6,
-    "dino": 18,
+    "byol": 45,
+    "simsiam": 28,
+    "cmc": 24,
+    "cpc": 24,
+    "dino": 27,
 }
 SETTINGS: dict[str, list[str]] = {
     "simclr": ["options.temperature=0.2"],
@@ -67,6 +67,7 @@ SETTINGS: dict[str, list[str]] = {
     "moco-v3": ["options.hidden=512"],
     "byol": ["options.hidden=512", "options.projection=128", "options.momentum=0.97"],
     "simsiam": ["options.hidden=512", "options.projection=512", "options.predictor=128"],
+    "cpc": ["encoder.image_px=32", "options.patch_px=16", "options.ahead=2"],
     "dino": [
         "batch_size=64",  # a student needs many steps to get away from its teacher's random start
         "optimiser.lr=0.001",

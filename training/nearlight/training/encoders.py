@@ -11,6 +11,8 @@ from nearlight.training.architectures import PREFIX, build_image_tower
 from nearlight.training.errors import ConfigError
 from nearlight.training.sections import EncoderSection
 
+# Below, the last stage strides over a single place, where oneDNN's bfloat16 gradients are garbage.
+STEM_LEAST_PX = {"cifar": 8, "small": 16, "imagenet": 32}
 _BLOCKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet10": (resnet.BasicBlock, (1, 1, 1, 1)),
     "resnet18": (resnet.BasicBlock, (2, 2, 2, 2)),
@@ -73,9 +75,8 @@ def _image_tower(section: EncoderSection, channels: int) -> nn.Module:
 
 
 def _resnet(section: EncoderSection, channels: int, options: dict[str, Any]) -> nn.Module:
-    least = {"cifar": 8, "small": 16, "imagenet": 32}[section.stem]
+    least = STEM_LEAST_PX[section.stem]
     if section.image_px < least:
-        # Below, the last stage strides over a single place, where oneDNN's bfloat16 gradients are garbage.
         raise ValueError(f"the stem {section.stem!r} needs images of {least} px, not {section.image_px}")
     block, layers = _BLOCKS[section.name]
     widths = tuple(max(8, round(c * section.width / 8) * 8) for c in (64, 128, 256, 512))

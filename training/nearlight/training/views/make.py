@@ -46,15 +46,20 @@ def make_views(
         share: the part of the batch `pixels` is; None: all of it.
     """
     images = pixels.to(torch.float32) / 255  # (B, S, S, 3)
-    mean = torch.tensor(encoder.mean, device=pixels.device)[:, None, None]
-    std = torch.tensor(encoder.std, device=pixels.device)[:, None, None]
     share = share or Share(0, len(pixels))
     views = []
     for section in sections:
         for _ in range(section.count):
             view = make_view(images, section, section.side_px or encoder.image_px, generator, share)
-            views.append(((view - mean) / std).contiguous(memory_format=torch.channels_last))
+            views.append(normalised(view, encoder))
     return views
+
+
+def normalised(view: Tensor, encoder: EncoderSection) -> Tensor:
+    """Returns what an encoder takes of a view (B, 3, s, s) of 0 to 1; channels last in memory."""
+    mean = torch.tensor(encoder.mean, device=view.device)[:, None, None]
+    std = torch.tensor(encoder.std, device=view.device)[:, None, None]
+    return ((view - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def make_view(
