@@ -233,9 +233,9 @@ def test_a_flipped_row_number_gives_no_point_the_id_of_another(whole: Path, tmp_
     places = row_number_bytes(whole / DATABASE_FILE, "points")
     assert len(places) == N - 3 + 1
     n_refused = 0
-    for at in places[10:20]:  # to a neighbour's number: SQLite finds one of the two rows under it
+    for at in places[10:14]:  # to a neighbour's number: SQLite finds one of the two rows under it
         n_refused += n_refused_alone(whole, tmp_path / str(at), with_flip(original, at, 0))
-    assert n_refused > 10  # the one that is lost, and at times the one whose number it has taken
+    assert n_refused > 4  # the one that is lost, and at times the one whose number it has taken
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ class Columns(Model):
     def rows_of(self, seqs: I64) -> I64:
         """The rows of these seqs (K,), which are the points' ids; each is of a point there is."""
         order = np.argsort(self.seqs)
-        rows = order[np.searchsorted(self.seqs, seqs, sorter=order).clip(max=N_IDS - 1)]
+        rows: I64 = order[np.searchsorted(self.seqs, seqs, sorter=order).clip(max=N_IDS - 1)]
         assert (self.seqs[rows] == seqs).all()
         return rows
 
