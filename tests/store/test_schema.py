@@ -130,3 +130,20 @@ def flip(path: Path, place: bytes, offset: int) -> None:
     at = content.index(place) + offset
     content[at] ^= 1
     path.write_bytes(bytes(content))
+
+
+def test_a_reader_that_outlives_its_server_does_not_make_the_file_look_short(folder: Path) -> None:
+    """A build whose server was killed dies a moment later; until then its view keeps the log from the file."""
+    reader = sqlite3.connect(folder / DATABASE_FILE)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM points").fetchone()
+    rows = np.random.default_rng(1).standard_normal((2000, 64)).astype(np.float32)
+    with Store.open(folder) as store:
+        store.collection("a").upsert([Point(f"new {i}", row, {}) for i, row in enumerate(rows)])
+    try:
+        with Store.open(folder) as store:
+            assert store.collection("a").count() == 2200
+    finally:
+        reader.close()
+    with Store.open(folder) as store:
+        assert store.collection("a").verify(50).problems == []

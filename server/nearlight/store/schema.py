@@ -6,6 +6,7 @@ a row decodes with `numpy.frombuffer(blob, "<f4")`. Ids are kept as `nearlight.s
 """
 
 import sqlite3
+import time
 from pathlib import Path
 
 from nearlight.store.errors import StoreCorrupt, StoreError, StoreTooNew, from_sqlite
@@ -17,6 +18,7 @@ APPLICATION_ID = 0x4E4C5354  # "NLST", in the header of the file
 PAGE_BYTES = 16_384  # a leaf holds 7 vectors of 512 floats; with 4,096 bytes the file is 1.7 times as large
 _MAGIC = b"SQLite format 3\0"
 _WAL_LIMIT_BYTES = 64 * 2**20
+_LENGTH_WAITS_S = (0.0, 0.01, 0.05, 0.2)
 
 _TABLES = """
 CREATE TABLE spaces (               -- embedding spaces: vectors compare only within one
@@ -222,8 +224,18 @@ def _check_sequence(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_length(connection: sqlite3.Connection, path: Path) -> None:
-    """Notice a file that was cut short; SQLite itself reads what is missing of the last page as zeros."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    """Notice a file that was cut short; SQLite itself reads what is missing of the last page as zeros.
+
+    While another process reads an older state, such as a build whose server was killed a moment ago, the
+    last pages may rightly be in the log alone: then only what is read can tell.
+    """
+    for wait_s in _LENGTH_WAITS_S:
+        time.sleep(wait_s)
+        is_busy, in_log, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not is_busy and moved == in_log:
+            break
+    else:
+        return
     (n_pages,) = connection.execute("PRAGMA page_count").fetchone()
     (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     n_bytes = path.stat().st_size
