@@ -133,7 +133,7 @@ def flip(path: Path, place: bytes, offset: int) -> None:
 
 
 def test_a_reader_that_outlives_its_server_does_not_make_the_file_look_short(folder: Path) -> None:
-    """A build whose server was killed dies a moment later; until then its view keeps the log from the file."""
+    """A build whose server was killed dies a moment later; until then the log cannot all be moved."""
     reader = sqlite3.connect(folder / DATABASE_FILE)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM points").fetchone()
