@@ -8,8 +8,8 @@ Ours is a server in a process of its own, asked over gRPC (Client.upsert_blocks:
 is synced. The peers run in process, as their users run them, in batches of 1,000. Rounds take turns, so that
 whatever else the machine does touches all; figures are medians over rounds. With --queries also single
 queries and QueryBatch of 64, k = 10, with recall@10 against exact search; ours once as a collection of this
-size is (exact up to 200,000 rows), once with HNSW as the peers have it. The vectors lie near a
-32-dimensional subspace, as embeddings do.
+size is (exact up to 200,000 rows), once with HNSW as the peers have it, and once so in process, without
+gRPC. The vectors lie near a 32-dimensional subspace, as embeddings do.
 """
 
 import argparse
@@ -32,12 +32,15 @@ import numpy as np
 import numpy.typing as npt
 
 from nearlight.client import Client, IndexConfig, Point, PointBlock
+from nearlight.store import IndexSettings, Store, checked_block
 
 F32 = npt.NDArray[np.float32]
+Search = Callable[[F32], list[list[Any]]]
 COMMAND = [sys.executable, "-c", "from nearlight.server.command import app; app()"]
 PEER = Path(__file__).with_name("ingest_peer.py")
 PEERS = ("milvus-lite", "chroma")
 OWN = "nearlight"
+EMBEDDED = f"{OWN}, HNSW, in process"
 K = 10
 LATENT_DIM = 32
 SECONDS = 4.0
@@ -93,7 +96,7 @@ def ours(
             client.configure_index("bench", index)
             wait_for_index(client, len(vectors))
         if queries is not None:
-            report |= query_rates(client, vectors, queries)
+            report |= query_rates(over_grpc(client), vectors, queries)
         return report
 
 
@@ -106,8 +109,36 @@ def wait_for_index(client: Client, n_rows: int) -> None:
         time.sleep(0.1)
 
 
-def query_rates(client: Client, vectors: F32, queries: F32) -> dict[str, float]:
-    """Recall, and queries per second singly and in batches of 64."""
+def embedded(vectors: F32, queries: F32) -> dict[str, float]:
+    """One round of our store in this process, as the peers run in theirs, with HNSW."""
+    with tempfile.TemporaryDirectory() as data, Store.open(Path(data)) as store:
+        dim = vectors.shape[1]
+        collection = store.create_collection(
+            "bench", space_id="bench", dim=dim, index=IndexSettings(kind="hnsw", exact_up_to=1)
+        )
+        started = time.perf_counter()
+        for first in range(0, len(vectors), 1024):
+            part = vectors[first : first + 1024]
+            points, _, wrong = checked_block(range(first, first + len(part)), part, [])
+            assert not wrong
+            collection.upsert(points)
+        report = {"rows_per_s": len(vectors) / (time.perf_counter() - started)}
+        limit = time.monotonic() + INDEX_SECONDS
+        while (state := collection.info.index).generation == 0 or state.head_points:
+            if time.monotonic() > limit:
+                raise SystemExit(f"no index within {INDEX_SECONDS:g} s: {state}")
+            store.indexes.wake()
+            time.sleep(0.1)
+
+        def search(block: F32) -> list[list[Any]]:
+            found = collection.search(block, limit=K, with_payload=False)
+            return [[hit.id for hit in one] for one in found]
+
+        return report | query_rates(search, vectors, queries)
+
+
+def over_grpc(client: Client) -> Search:
+    """Searches by Query, and by QueryBatch for more than one."""
 
     def search(block: F32) -> list[list[Any]]:
         if len(block) == 1:
@@ -116,6 +147,11 @@ def query_rates(client: Client, vectors: F32, queries: F32) -> dict[str, float]:
         found: list[Any] = client.query_batch("bench", asked)
         return [[hit.id for hit in one] for one in found]
 
+    return search
+
+
+def query_rates(search: Search, vectors: F32, queries: F32) -> dict[str, float]:
+    """Recall, and queries per second singly and in batches of 64."""
     best = np.argsort(-(queries @ vectors.T), axis=1)[:, :K]
     found = [search(query[np.newaxis])[0] for query in queries]
     right = [len(set(one) & set(row.tolist())) for one, row in zip(found, best, strict=True)]
@@ -161,8 +197,9 @@ def medians(rounds: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def print_table(sides: dict[str, dict[str, Any]]) -> None:
-    """Prints one line for each side; behind a peer's rate how often ours, as it is / with HNSW, holds it."""
-    own, hnsw = sides[OWN], sides.get(f"{OWN}, HNSW")
+    """Prints one line for each side; behind a peer's rate how often each of ours holds it, in their order."""
+    own = sides[OWN]
+    own_sides = [sides[name] for name in (OWN, f"{OWN}, HNSW", EMBEDDED) if name in sides]
     columns = [key for key in own if key in ("rows_per_s", "single_per_s", "batch_per_s", "recall")]
     print(f"| side | {' | '.join(columns)} |")
     print(f"|---|{'---:|' * len(columns)}")
@@ -173,8 +210,7 @@ def print_table(sides: dict[str, dict[str, Any]]) -> None:
             if value is None or key == "recall":
                 cells.append("-" if value is None else f"{value:.3f}")
                 continue
-            mine = [one[key] for one in (own, hnsw) if one is not None]
-            over = f" ({' / '.join(f'{one / value:.1f}' for one in mine)})" if name in PEERS else ""
+            over = f" ({' / '.join(f'{one[key] / value:.1f}' for one in own_sides)})" if name in PEERS else ""
             cells.append(f"{value:,.0f}{over}")
         print(f"| {name} {side.get('version', '')} | {' | '.join(cells)} |")
 
@@ -202,6 +238,7 @@ def main() -> None:
         own[f"{OWN}, point by point"] = lambda: ours(vectors, None, singly=True)
     else:
         own[f"{OWN}, HNSW"] = lambda: ours(vectors, queries, index=IndexConfig(kind="hnsw"))
+        own[EMBEDDED] = lambda: embedded(vectors, queries)
     rounds: dict[str, list[dict[str, Any]]] = {}
     for _ in range(asked.rounds):
         for name, measure in own.items():
