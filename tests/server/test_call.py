@@ -45,6 +45,15 @@ async def test_a_deadline_ends_the_wait_and_a_late_answer_hurts_nobody() -> None
     await asyncio.sleep(0)
 
 
+async def test_an_answer_of_which_a_part_is_late_is_late() -> None:
+    """A stage drops an input a moment before the alarm rings; the reply must not pass for a good one."""
+    call = Call(2, Caller(), time.monotonic() + 60)
+    call.settle(0, vector(1))
+    call.settle(1, TooLate("the deadline passed before work on this input began"))
+    with pytest.raises(TooLate):
+        await call.joined()
+
+
 async def test_a_cancelled_call_is_no_longer_wanted() -> None:
     call = Call(1, Caller(), None)
     call.cancel()

@@ -76,7 +76,7 @@ class Traffic:
     def check(self, contents: list[Content], reply: Any) -> None:
         """Every vector equals the one made in this process, and exactly the poison failed."""
         bad = {i for i, content in enumerate(contents) if content in self._poison}
-        assert {error.index for error in reply.errors} == bad
+        assert {error.index for error in reply.errors} == bad, list(reply.errors)
         rows = np.frombuffer(reply.vectors.data, "<f4").reshape(reply.vectors.count, -1)
         for i, content in enumerate(contents):
             if i not in bad:

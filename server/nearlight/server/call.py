@@ -156,7 +156,8 @@ class Call:
         finally:
             if alarm:
                 alarm.cancel()
-        if self._is_late:
+        # A stage may notice before the alarm rings: an answer of which parts came too late is too late.
+        if self._is_late or any(isinstance(outcome, TooLate) for outcome in self._outcomes):
             raise TooLate("the deadline passed before the answer was ready")
         return [outcome for outcome in self._outcomes if outcome is not None]
 
