@@ -16,7 +16,7 @@ from nearlight.store.view import ReadView
 
 U64 = npt.NDArray[np.uint64]
 
-_LEFT_ROWS = 256  # times a chunk's rows: the most pairs of a block, 50 MB at dim 512
+_LEFT_ROWS, _RIGHT_ROWS = 256, 16_384  # at most 4 million pairs in a block: some 200 MB
 _LEFT_HASHES, _RIGHT_HASHES = 512, 8192
 
 
@@ -83,14 +83,19 @@ def similar(rows: Rows, min_score: float, go_on: Callable[[], None]) -> Iterator
         go_on: called between blocks; what it raises ends the search.
     """
     faiss.omp_set_num_threads(1)  # of this thread: the others serve
-    for first, right in rows.chunks():
-        for start, left_chunk in rows.chunks():
-            if start > first:
+    for right_at, right in _blocks(rows, _RIGHT_ROWS):
+        for left_at, left in _blocks(rows, _LEFT_ROWS):
+            if left_at >= right_at + len(right):
                 break
-            for at in range(0, len(left_chunk), _LEFT_ROWS):
-                go_on()
-                left = left_chunk[at : at + _LEFT_ROWS]
-                yield _scan(left, start + at, right, first, min_score)
+            go_on()
+            yield _scan(left, left_at, right, right_at, min_score)
+
+
+def _blocks(rows: Rows, n_rows: int) -> Iterator[tuple[int, F32]]:
+    """The number of the first row of each block, and its rows, at most so many."""
+    for start, chunk in rows.chunks():
+        for at in range(0, len(chunk), n_rows):
+            yield start + at, chunk[at : at + n_rows]
 
 
 def _scan(left: F32, left_at: int, right: F32, right_at: int, min_score: float) -> Pairs:
