@@ -51,6 +51,7 @@ def bursts(rng: np.random.Generator, n: int) -> Any:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs_module, "_LEFT_ROWS", 7)
+    monkeypatch.setattr(pairs_module, "_RIGHT_ROWS", 11)  # chunks are cut too
     monkeypatch.setattr(pairs_module, "_LEFT_HASHES", 5)
     monkeypatch.setattr(pairs_module, "_RIGHT_HASHES", 11)
 
